@@ -24,14 +24,42 @@ from clipbias.probes.art import Art, pixels
 
 # style -> npm package, version, integrity (sha512 of the tarball)
 PACKAGES = {
-    "twemoji": ("@iconify-json/twemoji", "1.2.5", "uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw=="),
-    "noto": ("@iconify-json/noto", "1.2.9", "DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw=="),
-    "fluent": ("@iconify-json/fluent-emoji-flat", "1.2.6", "RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw=="),
-    "openmoji": ("@iconify-json/openmoji", "1.2.29", "vXdhkqcXVSO6suy+m9LbcUM3OdVyuNOtpV8/als/WqfkQIRxevL5Geb/g+6GH/Qwnq1OqksEmaDGTCmZ5nFKJQ=="),
+    "twemoji": (
+        "@iconify-json/twemoji",
+        "1.2.5",
+        "uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==",
+    ),
+    "noto": (
+        "@iconify-json/noto",
+        "1.2.9",
+        "DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw==",
+    ),
+    "fluent": (
+        "@iconify-json/fluent-emoji-flat",
+        "1.2.6",
+        "RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
+    ),
+    "openmoji": (
+        "@iconify-json/openmoji",
+        "1.2.29",
+        "vXdhkqcXVSO6suy+m9LbcUM3OdVyuNOtpV8/als/WqfkQIRxevL5Geb/g+6GH/Qwnq1OqksEmaDGTCmZ5nFKJQ==",
+    ),
 }
-NAMES = ("emojibase-data", "17.0.0", "Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==")
+NAMES = (
+    "emojibase-data",
+    "17.0.0",
+    "Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==",
+)
 TONES = {"1F3FB": 1, "1F3FC": 2, "1F3FD": 3, "1F3FE": 4, "1F3FF": 5}
-PEOPLE_GROUPS = ("person", "person-gesture", "person-role", "person-fantasy", "person-activity", "person-sport", "person-resting")
+PEOPLE_GROUPS = (
+    "person",
+    "person-gesture",
+    "person-role",
+    "person-fantasy",
+    "person-activity",
+    "person-sport",
+    "person-resting",
+)
 # Subgroups whose pictures hold no person and mean one thing.
 OBJECT_GROUPS = (
     "animal-", "plant-", "food-", "drink", "dishware", "place-", "transport-", "hotel", "event", "award-medal", "sport", "game",
@@ -48,7 +76,11 @@ RENAMED = {
 def fetch(package: str, version: str, integrity: str, folder: Path) -> Path:
     """Fetch one npm package, check its SHA-512 and return the unpacked folder."""
     listing = subprocess.run(
-        ["npm", "pack", "--json", f"{package}@{version}"], cwd=folder, check=True, capture_output=True, text=True
+        ["npm", "pack", "--json", f"{package}@{version}"],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     tarball = folder / json.loads(listing.stdout)[0]["filename"].replace("@", "").replace("/", "-")
     digest = base64.b64encode(hashlib.sha512(tarball.read_bytes()).digest()).decode()
@@ -63,7 +95,10 @@ def fetch(package: str, version: str, integrity: str, folder: Path) -> Path:
 def gender_of(hexcode: str, label: str) -> str:
     """Return the gender a code-point sequence encodes: woman, man or person (none encoded)."""
     points = hexcode.split("-")
-    if points[0] in ("1F469", "1F467", "1F475", "1F478", "1F931", "1F930", "1F9D5", "1F936", "1F483") or "2640" in points:
+    if (
+        points[0] in ("1F469", "1F467", "1F475", "1F478", "1F931", "1F930", "1F9D5", "1F936", "1F483")
+        or "2640" in points
+    ):
         return "woman"
     if points[0] in ("1F468", "1F466", "1F474", "1F934", "1F385", "1F57A", "1FAC3") or "2642" in points:
         return "man"
@@ -97,7 +132,14 @@ def people_and_objects(data: list[dict], meta: dict) -> tuple[list[dict], list[d
                      "gender": gender_of(entry["hexcode"], entry["label"]), "tone": tone, "label": entry["label"], "keywords": keywords}
                 )  # fmt: skip
         elif any(subgroup == g or (g.endswith("-") and subgroup.startswith(g)) for g in OBJECT_GROUPS):
-            objects.append({"hexcode": base["hexcode"], "name": base["label"], "subgroup": subgroup, "keywords": keywords})
+            objects.append(
+                {
+                    "hexcode": base["hexcode"],
+                    "name": base["label"],
+                    "subgroup": subgroup,
+                    "keywords": keywords,
+                }
+            )
     cells: dict[str, set] = {}
     for person in people:
         cells.setdefault(person["role"], set()).add((person["gender"], person["tone"]))
@@ -154,7 +196,8 @@ def main(argv: list[str] | None = None) -> int:
         folder = Path(temporary)
         names = fetch(*NAMES, folder)
         people, objects = people_and_objects(
-            json.loads((names / "en/data.json").read_text()), json.loads((names / "meta/groups.json").read_text())
+            json.loads((names / "en/data.json").read_text()),
+            json.loads((names / "meta/groups.json").read_text()),
         )
         seen: list[dict] = []
         shared: set[str] | None = None
@@ -169,7 +212,10 @@ def main(argv: list[str] | None = None) -> int:
         wanted = {e["hexcode"] for e in [*people, *objects]}
         for style, svg in packed.items():
             svg = {code: text for code, text in svg.items() if code in wanted}
-            data = lzma.compress(json.dumps(svg, ensure_ascii=False, separators=(",", ":")).encode(), preset=9 | lzma.PRESET_EXTREME)
+            data = lzma.compress(
+                json.dumps(svg, ensure_ascii=False, separators=(",", ":")).encode(),
+                preset=9 | lzma.PRESET_EXTREME,
+            )
             (out / f"{style}.json.xz").write_bytes(data)
             seen += visibility(Art(style, svg), people)
             print(f"{style}: {len(svg)} pictures, {len(data) / 2**20:.2f} MiB")

@@ -70,25 +70,36 @@ def emoji_people(
     pairs = [p for p in ("woman_man", "man_person", "woman_person") if set(p.split("_")) <= set(genders)]
     kept, left_out = [], []
     for style in styles:
-        gaps = seen.loc[style].reindex(people["role"].unique())[pairs].apply(pd.to_numeric) if pairs else pd.DataFrame()
+        gaps = (
+            seen.loc[style].reindex(people["role"].unique())[pairs].apply(pd.to_numeric)
+            if pairs
+            else pd.DataFrame()
+        )
         for role in people["role"].unique():
             gap = gaps.loc[role] if pairs else pd.Series(dtype=float)
             hidden = gap[~(gap >= visible)]
             if len(hidden):
                 pair, value = hidden.index[0].replace("_", " and "), hidden.iloc[0]
-                reason = f"{style} lacks this role" if np.isnan(value) else f"{pair} differ by {value:g} of 255 in {style}, below {visible:g}"
+                reason = (
+                    f"{style} lacks this role"
+                    if np.isnan(value)
+                    else f"{pair} differ by {value:g} of 255 in {style}, below {visible:g}"
+                )
                 left_out.append({"item": f"{style}/{role}", "reason": reason})
         bad = {entry["item"].split("/", 1)[1] for entry in left_out if entry["item"].startswith(f"{style}/")}
         part = people[~people["role"].isin(bad) & people["hexcode"].isin(art.load_art(style).svg)]
         kept.append(part.assign(style=style))
     table = pd.concat(kept, ignore_index=True)
     if table.empty:
-        raise DataError("no emoji person is left: every role asked for is below the visibility threshold in every style.")
+        raise DataError(
+            "no emoji person is left: every role asked for is below the visibility threshold in every style."
+        )
     table["image_id"] = table["style"] + "-" + table["hexcode"]
     cell = table.set_index(["style", "role", "gender", "tone"])["image_id"].to_dict()
     other = {"woman": "man", "man": "woman"}
     table["twin"] = [
-        cell.get((r.style, r.role, other.get(r.gender, ""), r.tone), "") for r in table.itertuples(index=False)
+        cell.get((r.style, r.role, other.get(r.gender, ""), r.tone), "")
+        for r in table.itertuples(index=False)
     ]
     table["scene"] = table.groupby(["style", "role"], sort=False).ngroup()
     table["caption"] = table["role"].str.replace(r" \(facing right\)", "", regex=True)
@@ -136,4 +147,7 @@ def _cache() -> Path:
 def _check(kind: str, asked: Sequence, known: pd.Series) -> None:
     for value in asked:
         if value not in set(known):
-            raise DataError(f"emoji people have no {kind} {value!r}." + nearest(str(value), (str(k) for k in known.unique())))
+            raise DataError(
+                f"emoji people have no {kind} {value!r}."
+                + nearest(str(value), (str(k) for k in known.unique()))
+            )

@@ -23,7 +23,7 @@ from clipbias.errors import DataError, nearest
 from clipbias.probes import art
 
 # Side lengths relative to the canvas: chosen so that role, gender and object can be seen at 64 px.
-PERSON, OBJECT, BYSTANDER = 0.58, 0.42, 0.34
+PERSON, OBJECT, BYSTANDER = 0.58, 0.50, 0.34
 PALE = 0.45  # how much of the background's own colour is kept
 LEVELS: dict[str, tuple[str, ...]] = {"gender": ("woman", "man"), "tone": ("1", "2", "3", "4", "5")}
 
@@ -89,7 +89,9 @@ class World(BaseModel):
                 raise DataError(f"the world has no style {style!r}." + nearest(style, art.STYLES))
         for context, rho in self.rho_in.items():
             if context not in definition()["contexts"]:
-                raise DataError(f"the world has no context {context!r}." + nearest(context, definition()["contexts"]))
+                raise DataError(
+                    f"the world has no context {context!r}." + nearest(context, definition()["contexts"])
+                )
             if not 0 <= rho <= 1:
                 raise DataError(f"rho_in[{context!r}] is {rho}; a probability lies in [0, 1].")
         return self
@@ -130,23 +132,51 @@ def scenes(world: World) -> pd.DataFrame:
         frame["planted"] = 1 / frame.groupby("scene")["scene"].transform("size")
     else:
         frame = pd.DataFrame({"scene": np.arange(world.n)})
-        for name, levels in (("role", known["roles"]), ("context", known["contexts"]), ("object", known["objects"])):
+        for name, levels in (
+            ("role", known["roles"]),
+            ("context", known["contexts"]),
+            ("object", known["objects"]),
+        ):
             frame[name] = rng.choice(list(levels), world.n)
         frame["style"] = rng.choice(list(world.styles), world.n)
         for name, levels in LEVELS.items():
             frame[name] = rng.choice(list(levels), world.n)
         frame[world.attribute], frame["planted"] = _plant(world, frame, rng)
-    frame["people"] = 1 + (np.random.default_rng([world.seed, 2]).random(frame["scene"].max() + 1) < world.bystanders)[frame["scene"]]
+    frame["people"] = (
+        1
+        + (np.random.default_rng([world.seed, 2]).random(frame["scene"].max() + 1) < world.bystanders)[
+            frame["scene"]
+        ]
+    )
     suffix = frame["gender"] + "-" + frame["tone"]
-    frame["image_id"] = [f"w{world.seed}-{scene:06d}-{rest}" for scene, rest in zip(frame["scene"], suffix, strict=True)]
+    frame["image_id"] = [
+        f"w{world.seed}-{scene:06d}-{rest}" for scene, rest in zip(frame["scene"], suffix, strict=True)
+    ]
     flipped = frame["gender"].map({"woman": "man", "man": "woman"}) + "-" + frame["tone"]
     twin = [f"w{world.seed}-{scene:06d}-{rest}" for scene, rest in zip(frame["scene"], flipped, strict=True)]
     frame["twin"] = np.where(np.isin(twin, frame["image_id"]), twin, "")
     for name, levels in LEVELS.items():
         frame[name] = pd.Categorical(frame[name], list(levels))
-    for name, levels in (("style", world.styles), ("role", known["roles"]), ("context", known["contexts"]), ("object", known["objects"])):
+    for name, levels in (
+        ("style", world.styles),
+        ("role", known["roles"]),
+        ("context", known["contexts"]),
+        ("object", known["objects"]),
+    ):
         frame[name] = pd.Categorical(frame[name], list(levels))
-    columns = ["image_id", "scene", "twin", "style", "role", "gender", "tone", "object", "context", "people", "planted"]
+    columns = [
+        "image_id",
+        "scene",
+        "twin",
+        "style",
+        "role",
+        "gender",
+        "tone",
+        "object",
+        "context",
+        "people",
+        "planted",
+    ]
     return frame[columns]
 
 
@@ -166,7 +196,9 @@ def _plant(world: World, frame: pd.DataFrame, rng: np.random.Generator) -> tuple
 def with_attribute(frame: pd.DataFrame, attribute: str, level: str) -> pd.DataFrame:
     """Return the same scenes with one attribute set to a level: the exact counterfactual sample."""
     if level not in LEVELS.get(attribute, ()):
-        raise DataError(f"attribute {attribute!r} has no level {level!r}." + nearest(level, LEVELS.get(attribute, LEVELS)))
+        raise DataError(
+            f"attribute {attribute!r} has no level {level!r}." + nearest(level, LEVELS.get(attribute, LEVELS))
+        )
     changed = frame.copy()
     changed[attribute] = pd.Categorical([level] * len(frame), list(LEVELS[attribute]))
     return changed
@@ -189,13 +221,30 @@ def render(frame: pd.DataFrame, world: World) -> np.ndarray:
         if scene.people == 2:
             other = (str(rng.choice(LEVELS["gender"])), int(rng.integers(1, 6)))
             side = int(BYSTANDER * size)
-            _paste(canvas, art.sprite(scene.style, codes["adult", other[0], other[1]], side), 0.02 + 0.06 * spots[4] if not left else 0.66 - 0.06 * spots[4], 0.02 + 0.1 * spots[5])
+            _paste(
+                canvas,
+                art.sprite(scene.style, codes["adult", other[0], other[1]], side),
+                0.02 + 0.06 * spots[4] if not left else 0.66 - 0.06 * spots[4],
+                0.02 + 0.1 * spots[5],
+            )
         side = int(PERSON * size)
-        _paste(canvas, art.sprite(scene.style, codes[scene.role, scene.gender, int(scene.tone)], side), 0.02 + 0.12 * spots[0] if left else 0.38 - 0.12 * spots[0], 0.28 + 0.12 * spots[1])
+        _paste(
+            canvas,
+            art.sprite(scene.style, codes[scene.role, scene.gender, int(scene.tone)], side),
+            0.02 + 0.12 * spots[0] if left else 0.38 - 0.12 * spots[0],
+            0.28 + 0.12 * spots[1],
+        )
         side = int(OBJECT * size)
-        _paste(canvas, art.sprite(scene.style, known["objects"][scene.object], side), 0.58 - 0.04 * spots[2] if left else 0.04 * spots[2], 0.36 + 0.22 * spots[3])
+        _paste(
+            canvas,
+            art.sprite(scene.style, known["objects"][scene.object], side),
+            0.50 - 0.04 * spots[2] if left else 0.04 * spots[2],
+            0.32 + 0.18 * spots[3],
+        )
         if world.noise:
-            canvas = canvas + np.rint(rng.standard_normal(canvas.shape, np.float32) * world.noise).astype(np.int16)
+            canvas = canvas + np.rint(rng.standard_normal(canvas.shape, np.float32) * world.noise).astype(
+                np.int16
+            )
         out[row] = np.clip(canvas, 0, 255)
     return out
 
@@ -235,7 +284,11 @@ def captions(frame: pd.DataFrame) -> pd.DataFrame:
         words[f"a_{name}"] = words[name].map(with_article)
     records = pd.DataFrame(words).to_dict("records")
     return pd.DataFrame(
-        {f"{kind}{i}": [template.format_map(r) for r in records] for kind, templates in known["captions"].items() for i, template in enumerate(templates)},
+        {
+            f"{kind}{i}": [template.format_map(r) for r in records]
+            for kind, templates in known["captions"].items()
+            for i, template in enumerate(templates)
+        },
         index=frame.index,
     )
 
@@ -258,7 +311,9 @@ def questions(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     pools = {"role": np.array(list(known["roles"])), "object": np.array(list(known["objects"]))}
     rows = []
     for scene in frame.itertuples(index=False):
-        words: dict[str, object] = {name: getattr(scene, name) for name in ("role", "object", "context", "gender", "people")}
+        words: dict[str, object] = {
+            name: getattr(scene, name) for name in ("role", "object", "context", "gender", "people")
+        }
         for name, pool in pools.items():
             truth = getattr(scene, name)
             yes = rng.random() < 0.5
@@ -266,7 +321,15 @@ def questions(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
             words[f"a_some_{name}"] = with_article(str(words[f"some_{name}"]))
             words[f"is_{name}"] = "yes" if yes else "no"
         for number, question in enumerate(known["questions"]):
-            rows.append((scene.image_id, number, question["text"].format_map(words), question["answer"].format_map(words), question["type"]))
+            rows.append(
+                (
+                    scene.image_id,
+                    number,
+                    question["text"].format_map(words),
+                    question["answer"].format_map(words),
+                    question["type"],
+                )
+            )
     table = pd.DataFrame(rows, columns=["image_id", "kind", "question", "answer", "answer_type"])
     table.insert(0, "question_id", np.arange(len(table)))
     return table.drop(columns="kind")
@@ -280,7 +343,9 @@ def image_set(world: World, *, name: str = "world") -> ImageSet:
     frame = scenes(world)
     texts = captions(frame)
     table = frame.assign(
-        caption=texts["neutral0"], caption_full=texts["gendered0"], captions=texts.drop(columns=[c for c in texts if c.startswith("short")]).to_numpy().tolist()
+        caption=texts["neutral0"],
+        caption_full=texts["gendered0"],
+        captions=texts.drop(columns=[c for c in texts if c.startswith("short")]).to_numpy().tolist(),
     )
     drawn: dict[int, bytes] = {}
 

@@ -28,9 +28,10 @@ def table(rows: list[dict]) -> pd.DataFrame:
     unknown = {name for row in rows for name in row} - set(COLUMNS)
     if unknown:
         raise ValueError(f"unknown result columns: {sorted(unknown)}")
-    for name in (*KEY, "protocol", "reason"):
-        frame[name] = frame[name].fillna("").astype("string")
-    frame["status"] = frame["status"].fillna("ok").astype("string")
+    for name in (*KEY, "protocol", "reason", "status"):
+        blank = "ok" if name == "status" else ""
+        text = frame[name].astype(object)
+        frame[name] = text.where(text.notna(), blank).map(str).astype("string")
     for name in _NUMBERS:
         frame[name] = pd.to_numeric(frame[name]).astype("float64")
     frame["n"] = pd.to_numeric(frame["n"]).astype("Int64")

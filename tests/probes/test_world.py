@@ -1,0 +1,142 @@
+"""The world is exact: same seed same bytes, twins differ in one thing, planted strengths are what was asked."""
+
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clipbias import data, probes
+from clipbias.errors import DataError
+from clipbias.probes import world as w
+
+
+def test_it_has_what_the_design_promises():
+    known = w.definition()
+    assert len(known["roles"]) >= 14
+    assert len(known["objects"]) >= 12
+    assert len(known["contexts"]) >= 4
+    assert len(known["train_styles"]) >= 2
+    assert len(known["held_out_styles"]) >= 1
+    assert not set(known["train_styles"]) & set(known["held_out_styles"])
+
+
+def test_same_seed_same_bytes_and_another_seed_other_bytes():
+    def digest(seed):
+        image_set = probes.load_images("world", n=12, seed=seed, bystanders=0.5)
+        text = image_set.table.astype(str).to_csv() + image_set.questions.to_csv()
+        return hashlib.sha256(text.encode() + b"".join(image_set.read(list(range(12))))).hexdigest()
+
+    assert digest(3) == digest(3)
+    assert digest(3) != digest(4)
+
+
+def test_bytes_do_not_depend_on_which_scenes_are_drawn_together():
+    image_set = probes.load_images("world", n=6, seed=1)
+    assert image_set.read([4])[0] == probes.load_images("world", n=6, seed=1).read([0, 4, 5])[1]
+
+
+def test_twins_differ_only_inside_the_person():
+    world = w.World(crossed=1, seed=5, noise=30)
+    frame = w.scenes(world)
+    by_id = frame.set_index("image_id")
+    one = frame[frame["gender"] == "woman"].iloc[:40]
+    two = by_id.loc[one["twin"]].reset_index()
+    same = ["scene", "style", "role", "tone", "object", "context", "people"]
+    assert (one[same].astype(str).to_numpy() == two[same].astype(str).to_numpy()).all()
+    assert (two["gender"] == "man").all()
+    changed = (w.render(one, world) != w.render(two, world)).any(-1)
+    share = changed.mean((1, 2))
+    assert (share > 0).all()
+    assert (share < w.PERSON**2).all()
+
+
+def test_the_counterfactual_of_a_counterfactual_is_the_original():
+    world = w.World(n=8, seed=2)
+    frame = w.scenes(world)
+    women = w.with_attribute(frame, "gender", "woman")
+    back = women.assign(gender=frame["gender"])
+    assert (w.render(back, world) == w.render(frame, world)).all()
+
+
+@pytest.mark.parametrize(("attribute", "target"), [("gender", "role"), ("tone", "role"), ("gender", "object")])
+@settings(max_examples=10, deadline=None)
+@given(rho=st.floats(0.05, 0.95), seed=st.integers(0, 1000))
+def test_the_planted_probability_is_the_one_asked_for(attribute, target, rho, seed):
+    frame = w.scenes(w.World(n=4000, seed=seed, attribute=attribute, target=target, rho=rho))
+    tied = frame[attribute].astype(str) == frame[target].astype(str).map(w.ties(attribute, target))
+    assert abs(tied.mean() - rho) < 5 * np.sqrt(rho * (1 - rho) / 4000)
+
+
+def test_a_local_bias_hides_in_the_other_contexts():
+    frame = w.scenes(w.World(n=8000, seed=0, rho=0.5, rho_in={"beach": 0.95}))
+    tied = frame["gender"].astype(str) == frame["role"].astype(str).map(w.ties("gender"))
+    share = tied.groupby(frame["context"], observed=True).mean()
+    assert share["beach"] > 0.92
+    assert share.drop("beach").between(0.45, 0.55).all()
+
+
+def test_ties_are_balanced_so_that_gender_stays_even_overall():
+    for attribute in ("gender", "tone"):
+        counts = pd.Series(w.ties(attribute)).value_counts()
+        assert counts.nunique() == 1
+
+
+def test_strength_counts_every_context_equally():
+    assert w.strength(w.World(rho=0.8)) == pytest.approx(0.3)
+    assert w.strength(w.World()) == 0
+    assert w.strength(w.World(rho=0.5, rho_in={"city": 0.9})) == pytest.approx(0.1)
+
+
+def test_neutral_captions_name_no_attribute():
+    texts = w.captions(w.scenes(w.World(n=200, seed=0)))
+    words = {"woman", "man", "skin", "light", "dark"}
+    for column in texts.columns[texts.columns.str.startswith("neutral")]:
+        assert not (texts[column].str.split().map(set) & words).map(bool).any()
+    assert texts["gendered0"].str.contains("woman|man").all()
+
+
+def test_questions_are_answered_by_the_factors_and_yes_is_as_frequent_as_no():
+    image_set = probes.load_images("world", n=300, seed=0)
+    asked = image_set.questions.merge(image_set.table, on="image_id")
+    job = asked[asked["question"] == "what is the person's job?"]
+    assert (job["answer"] == job["role"].astype(str)).all()
+    yes = asked[asked["answer_type"] == "yes/no"]["answer"].eq("yes").mean()
+    assert 0.43 < yes < 0.57
+    guess = asked[asked["question"].str.startswith("is the person a") & (asked["answer_type"] == "yes/no")]
+    named = guess["question"].str.removeprefix("is the person a").str.removeprefix("n").str.strip(" ?")
+    assert ((named == guess["role"].astype(str)) == (guess["answer"] == "yes")).all()
+
+
+def test_ground_truth_travels_with_every_sample_through_the_real_formats(tmp_path):
+    image_set = probes.load_images("world", n=20, seed=0, rho=0.8)
+    data.export_coco(image_set, tmp_path / "coco")
+    data.export_vqa(image_set, tmp_path / "vqa")
+    captions = json.loads(next((tmp_path / "coco").rglob("captions*.json")).read_text())
+    assert len(captions["images"]) == 20
+    assert len(captions["annotations"]) == sum(map(len, image_set.table["captions"]))
+    questions = json.loads(next((tmp_path / "vqa").rglob("*uestions*.json")).read_text())
+    assert len(questions["questions"]) == len(image_set.questions)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"styles": ("cubist",)}, "no style 'cubist'"),
+        ({"rho_in": {"beech": 0.9}}, "Did you mean 'beach'"),
+        ({"rho_in": {"beach": 1.9}}, "a probability lies in"),
+        ({"rho": 2.0}, "rho"),
+        ({"colour": 1}, "colour"),
+    ],
+)
+def test_wrong_knobs_are_named(options, message):
+    with pytest.raises(DataError, match=message):
+        probes.load_images("world", **options)
+
+
+def test_an_unknown_set_names_the_nearest():
+    with pytest.raises(DataError, match="Did you mean 'emoji-people'"):
+        probes.load_images("emoji-peple")

@@ -1,0 +1,62 @@
+"""One unit of work and what became of it."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from clipbias.errors import ClipbiasError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one unit.
+
+    Attributes
+    ----------
+    index : int
+        Position of the unit in the list.
+    unit, value : object
+        The unit, and what ``work`` returned for it (None if it failed).
+    error : str or None
+        One message for the user; None if the unit is done.
+    kind : str
+        Class name of the exception, or ``"crash"`` when the process died.
+    exit_code : int
+        0 done; 1 or 2 as the commands end (`clipbias.errors`).
+    details : str
+        Traceback of an unexpected error, else empty.
+    seconds : float
+    """
+
+    index: int
+    unit: Any
+    value: Any = None
+    error: str | None = None
+    kind: str = ""
+    exit_code: int = 0
+    details: str = ""
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the unit is done."""
+        return self.error is None
+
+
+def attempt(index: int, unit: Any, work: Callable[[Any], Any]) -> Outcome:
+    """Run one unit and turn whatever goes wrong into an outcome; only KeyboardInterrupt passes."""
+    start = time.perf_counter()
+    facts: dict[str, Any]
+    try:
+        return Outcome(index, unit, work(unit), seconds=time.perf_counter() - start)
+    except ClipbiasError as problem:
+        facts = {"error": str(problem), "exit_code": problem.exit_code, "kind": type(problem).__name__}
+    except (Exception, SystemExit) as problem:
+        text = f"{type(problem).__name__}: {problem}".rstrip(": ")
+        facts = {"error": f"unexpected error: {text}", "exit_code": 1, "kind": type(problem).__name__}
+        facts["details"] = traceback.format_exc()
+    return Outcome(index, unit, seconds=time.perf_counter() - start, **facts)

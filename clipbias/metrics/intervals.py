@@ -1,0 +1,157 @@
+"""Intervals that cover: for what a value would be on average over new samples of the same size.
+
+Resampling adds noise to noise. For a signed mean that is harmless. For a maximum, an entropy or a divergence it
+is not: such a value has a floor above its ideal at finite n, a bootstrap draw has that floor twice, and the
+percentile interval lies beside the value (simulated coverage 0 to 60 %). So every interval here is for the
+*expectation at the same n*, which the observed value estimates without bias, and the bootstrap is only asked
+for a variance. Which variance belongs to which expectation differs by kind:
+
+``t``
+    Value ± t · sd; degrees of freedom from the group's size.
+``share``, ``log share``, ``twice share``
+    The value is a share of the first k (or of the images of a group) or a transform of it. A share's variance
+    falls to 0 at 0 and 1, where a bootstrap sees none at all: Wilson's interval, with the dispersion that the
+    bootstrap finds in place of the binomial one.
+``excess``
+    Variance is taken as linear in the expectation, through two points that are known: the null (permuted
+    labels) and the bootstrap population. Solved for the expectation as Wilson's interval is for a share. For
+    a quadratic statistic (divergences, to first order) this line is exact.
+
+`benchmarks/coverage.py` measures how often they cover and writes the table. In a simulation with 600 replications a
+cell (n = 100 and 1,000, 2 and 7 groups, effects of 0 to 1 standard deviations, k = 20 %): per-group skew, Bias@K and C-ASC
+93 to 98 %; max_skew 93 to 99 %, normalized entropy 92 to 97 %, min_skew 90 to 97 % (lowest with 7 groups and 20
+places, where a group is often absent). NDKL is the weakest (400 replications): 88 to 97 %, lowest
+for strong effects in 2 groups at n = 100, where its variance is driven by the first few places.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.special import ndtri, stdtrit
+
+KINDS = {
+    "t": "value ± t · bootstrap sd, for the expectation at the same n",
+    "share": "Wilson with bootstrap dispersion, for the expectation at the same n",
+    "log share": "log of a Wilson interval with bootstrap dispersion, for the expectation at the same n, "
+    "given that the group is present",
+    "twice share": "Wilson with bootstrap dispersion, for the expectation at the same n",
+    "excess": "null-anchored bootstrap variance, for the expectation at the same n (not a population value: "
+    "the metric has a floor at finite n)",
+}
+
+Pair = tuple[float, float]
+
+
+def mean_interval(
+    value: float, boot: np.ndarray, *, level: float, factor: float = 1.0, df: float = math.inf
+) -> Pair:
+    """Return value ± t · sd of the draws.
+
+    Parameters
+    ----------
+    value : float
+    boot : ndarray (B,)
+    level : float
+    factor : float
+        Small-sample factor on the standard deviation.
+    df : float
+        Degrees of freedom of t; infinite is the normal distribution.
+    """
+    tail = 0.5 + level / 2
+    t = float(stdtrit(df, tail)) if df < 1e6 else float(ndtri(tail))
+    half = t * factor * float(boot.std(ddof=1))
+    return value - half, value + half
+
+
+def share_interval(
+    share: float, boot: np.ndarray, *, trials: float, level: float, factor: float = 1.0
+) -> Pair:
+    """Return Wilson's interval for a share of ``trials``, with the dispersion that the draws show."""
+    binomial = share * (1 - share) / trials
+    dispersion = float(boot.var(ddof=1)) * factor**2 / binomial if binomial > 1e-12 else 1.0
+    a = float(ndtri(0.5 + level / 2)) ** 2 * (dispersion or 1.0) / trials
+    centre, half = (share + a / 2) / (1 + a), math.sqrt(a * share * (1 - share) + a * a / 4) / (1 + a)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def excess_interval(
+    value: float, boot: np.ndarray, null: np.ndarray, *, level: float, factor: float = 1.0
+) -> Pair:
+    """Return the expectations whose standard deviation makes the value unsurprising.
+
+    With ``u`` the distance of the value from the null mean, in the direction in which the bootstrap mean lies,
+    and ``variance(e) = v0 + slope * e``: all e with ``(u - e)^2 <= z^2 variance(e)``; below the null, where no
+    expectation lies, the variance is that of the null.
+    """
+    z2 = float(ndtri(0.5 + level / 2)) ** 2
+    floor, v0 = float(null.mean()), float(null.var(ddof=1))
+    ahead = float(boot.mean()) - floor
+    side = 1.0 if ahead >= 0 else -1.0
+    u = side * (value - floor)
+    slope = max(0.0, float(boot.var(ddof=1)) * factor**2 - v0) / max(abs(ahead), 1e-12)
+    centre = u + z2 * slope / 2
+    half = math.sqrt(max(0.0, centre**2 - (u**2 - z2 * v0)))
+    low, high = centre - half, centre + half
+    if low < 0:
+        low = min(0.0, u - math.sqrt(z2 * v0))
+    ends = sorted((floor + side * low, floor + side * high))
+    return ends[0], ends[1]
+
+
+def interval(
+    kind: str,
+    value: float,
+    boot: np.ndarray,
+    null: np.ndarray | None,
+    *,
+    level: float = 0.95,
+    factor: float = 1.0,
+    df: float = math.inf,
+    trials: float = math.nan,
+    reference: float = math.nan,
+    bounds: Pair = (-math.inf, math.inf),
+) -> Pair:
+    """Return the interval of one value.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    value : float
+    boot, null : ndarray (B,), (R,)
+        Bootstrap and permutation values. Without a null, ``excess`` falls back to the bootstrap variance.
+    trials, reference : float
+        Of a share: how many images it is a share of, and its reference share.
+    bounds : tuple
+        Range of the metric.
+
+    Returns
+    -------
+    tuple of float
+        NaN where fewer than two draws are defined.
+    """
+    absent = np.isneginf(boot)
+    defined = boot[np.isfinite(boot) | absent] if kind == "log share" else boot[np.isfinite(boot)]
+    finite = null[np.isfinite(null)] if null is not None else np.zeros(0)
+    if defined.size < 2:
+        return math.nan, math.nan
+    if kind == "log share":
+        share = reference * math.exp(value)
+        low, high = share_interval(
+            min(share, 1.0), reference * np.exp(defined), trials=trials, level=level, factor=factor
+        )
+        low, high = (math.log(s / reference) if s > 0 else -math.inf for s in (low, high))
+    elif kind == "twice share":
+        share = min(max(reference + value / 2, 0.0), 1.0)
+        low, high = share_interval(share, reference + defined / 2, trials=trials, level=level, factor=factor)
+        low, high = 2 * (low - reference), 2 * (high - reference)
+    elif kind == "share":
+        low, high = share_interval(value, defined, trials=trials, level=level, factor=factor)
+    elif kind == "excess" and finite.size > 1:
+        low, high = excess_interval(value, defined, finite, level=level, factor=factor)
+    else:
+        low, high = mean_interval(value, defined, level=level, factor=factor, df=df)
+    # Rounding must not put the value outside its own interval.
+    return max(bounds[0], min(low, value)), min(bounds[1], max(high, value))

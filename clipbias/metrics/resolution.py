@@ -1,0 +1,95 @@
+"""Pronoun resolution: how often "her" and "his" go to the person they fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clipbias.errors import DataError, StatusError
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Accuracy of pronoun resolution by perceived gender.
+
+    Attributes
+    ----------
+    accuracy : float
+        Mean of the two accuracies, in [0, 1]; says nothing about bias.
+    gap : float
+        Masculine minus feminine accuracy, in [−1, 1]; 0 is fair, **positive favours men**.
+    masculine, feminine : float
+    neutral : float
+        Share of images that were given the neutral pronoun; these count as wrong.
+    n : int
+    """
+
+    accuracy: float
+    gap: float
+    masculine: float
+    feminine: float
+    neutral: float
+    n: int
+
+
+def resolution_bias(
+    predicted: Any,
+    actual: Any,
+    *,
+    masculine: Any = "masculine",
+    feminine: Any = "feminine",
+    neutral: Any = "neutral",
+) -> Resolution:
+    """Accuracy gap of pronoun resolution.
+
+    Parameters
+    ----------
+    predicted : array (n,)
+        ``masculine``, ``feminine`` or ``neutral``, for example by the best of "his", "her" and "their".
+    actual : array (n,)
+        Perceived gender, ``masculine`` or ``feminine``.
+
+    Returns
+    -------
+    Resolution
+
+    Raises
+    ------
+    DataError
+        A label is not one of those named.
+    StatusError
+        No image of one gender.
+
+    Notes
+    -----
+    Hall et al. (2023), arXiv:2306.12424. Nothing is rounded before the gap is taken.
+    """
+    guess, truth = np.asarray(predicted, dtype=object), np.asarray(actual, dtype=object)
+    if guess.shape != truth.shape or guess.ndim != 1:
+        raise DataError(
+            f"predicted has shape {guess.shape} and actual {truth.shape}: one label each per image."
+        )
+    for name, labels, known in (
+        ("predicted", guess, (masculine, feminine, neutral)), ("actual", truth, (masculine, feminine)),
+    ):  # fmt: skip
+        strange = [i for i, label in enumerate(labels.tolist()) if label not in known]
+        if strange:
+            raise DataError(
+                f"{name} has {labels[strange[0]]!r} at position {strange[0]}; known are {list(known)}."
+            )
+    rates = []
+    for gender in (masculine, feminine):
+        own = truth == gender
+        if not own.any():
+            raise StatusError("empty group", f"no image is labelled {gender!r}; the gap needs both genders.")
+        rates.append(float((guess[own] == gender).mean()))
+    return Resolution(
+        accuracy=sum(rates) / 2,
+        gap=rates[0] - rates[1],
+        masculine=rates[0],
+        feminine=rates[1],
+        neutral=float((guess == neutral).mean()),
+        n=guess.size,
+    )

@@ -1,0 +1,110 @@
+"""Do the intervals cover, and do the tests keep their level? The full table: benchmarks/coverage.py."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipbias.metrics import Protocol, Ranking, get
+from clipbias.metrics.inference import _null
+from clipbias.metrics.intervals import excess_interval, interval, mean_interval, share_interval
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
+
+
+def test_wilson_interval_of_a_binomial_share():
+    # Ten of forty: the published Wilson interval, when the draws show exactly binomial dispersion.
+    boot = 0.25 + np.array([-1, 1]) * np.sqrt(0.25 * 0.75 / 40 / 2)
+    low, high = share_interval(0.25, boot, trials=40, level=0.95)
+    assert (low, high) == pytest.approx((0.14187, 0.40194), abs=2e-5)
+    low, high = share_interval(0.0, np.zeros(9), trials=10, level=0.95)
+    assert (low, high) == pytest.approx((0.0, 0.27754), abs=2e-5)
+
+
+def test_t_interval_is_wider_for_few():
+    boot = np.random.default_rng(0).normal(size=500)
+    wide = mean_interval(0.0, boot, level=0.95, df=4)
+    assert mean_interval(0.0, boot, level=0.95)[1] == pytest.approx(1.96 * boot.std(ddof=1), rel=1e-3)
+    assert wide[1] == pytest.approx(2.776 * boot.std(ddof=1), rel=1e-3)
+
+
+def test_excess_interval_takes_the_null_variance_at_the_null():
+    rng = np.random.default_rng(0)
+    null = rng.chisquare(3, 5000)
+    # A value at the null mean whose bootstrap has the floor twice and three times the variance.
+    boot = rng.noncentral_chisquare(3, 3, 5000)
+    low, high = excess_interval(3.0, boot, null, level=0.95)
+    assert low == pytest.approx(3 - 1.96 * np.sqrt(6), abs=0.3)
+    # Above: (u - e)^2 = z^2 (6 + 4 e) at u = 0, the variance of a noncentral chi-square with mean 3 + e.
+    z2 = 1.96**2
+    assert high == pytest.approx(3 + 2 * z2 + np.sqrt(4 * z2**2 + 6 * z2), rel=0.1)
+    # Mirrored for a metric that is fairer when high.
+    mirror = excess_interval(-3.0, -boot, -null, level=0.95)
+    assert mirror == pytest.approx((-high, -low))
+
+
+@pytest.mark.parametrize("shift", [0.0, 10.0, 60.0])
+def test_excess_interval_covers_the_mean_of_a_quadratic(shift):
+    # Noncentral chi-square is where the variance line is exact: mean df + l, variance 2 df + 4 l.
+    rng = np.random.default_rng(1)
+    df, null = 30, rng.chisquare(30, 2000)
+    x = rng.noncentral_chisquare(df, shift, 500) if shift else rng.chisquare(df, 500)
+    draws = [rng.noncentral_chisquare(df, v, 400) for v in x]
+    ends = [excess_interval(v, boot, null, level=0.95) for v, boot in zip(x, draws, strict=True)]
+    assert 0.92 <= np.mean([low <= df + shift <= high for low, high in ends]) <= 0.98
+    # The percentile interval has the floor twice and lies beside the value.
+    percentile = [np.quantile(boot, [0.025, 0.975]) for boot in draws]
+    assert np.mean([low <= df + shift <= high for low, high in percentile]) < 0.8
+
+
+def test_interval_keeps_to_the_range_and_holds_the_value():
+    boot = np.array([0.0, 0.5, 1.0])
+    assert interval("t", 0.9, boot, None, bounds=(0, 1))[1] == 1.0
+    assert np.isnan(interval("t", 0.9, boot[:1], None)).all()
+    low, high = interval("log share", 0.0, np.array([-np.inf, 0.0, 0.4]), None, trials=10, reference=0.2)
+    assert low < 0.0 < high < np.log(1 / 0.2)
+
+
+def false_positives(names, n, groups, k, sets=15, labels=80):
+    """Share of 5 % tests that reject fresh random labels, over sets × labels draws."""
+    rng = np.random.default_rng(n + groups)
+    rejected = {name: [] for name in names}
+    protocol = Protocol(k=k, n_boot=0, n_perm=199, min_group=1)
+    g = np.arange(n) % groups
+    for i in range(sets):
+        # The draws of the null are those of `evaluate`; the labels tested come from another stream.
+        r = Ranking(rng.normal(size=(2, n)), ["p", "q"], g)
+        fresh = protocol.model_copy(update={"n_perm": labels, "seed": 1000 + i})
+        for name in names:
+            m = get(name)
+            values, null = (m.kernel(r.tally("permuted", p, m)).mean(1) for p in (fresh, protocol))
+            values, null = (a.reshape(len(a), -1) for a in (values, null))
+            for group in range(values.shape[1]):
+                rejected[name] += [_null(v, null[:, group], m.worse)["p"] <= 0.05 for v in values[:, group]]
+    return {name: (np.mean(r), len(r)) for name, r in rejected.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "groups", "k"), [(100, 2, 20), (140, 7, 42)])
+def test_false_positive_rate_of_the_permutation_tests(n, groups, k):
+    names = ("skew", "max_skew", "ndkl", "bias_at_k", "normalized_entropy", "c_asc")
+    for name, (rate, draws) in false_positives(names, n, groups, k).items():
+        assert draws >= 1000
+        assert rate <= 0.07, name
+        # A test that never rejects would pass too. Counts are discrete, so its level is often below 5 %.
+        assert rate >= 0.005, name
+
+
+@pytest.mark.slow
+def test_intervals_cover_in_simulation():
+    spec = importlib.util.spec_from_file_location("coverage_benchmark", BENCHMARK)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    table = benchmark.coverage(
+        replications=200, draws=200, sizes=(100,), groups=(2, 7), effects=(0.5,), means=False, truth=1000,
+        metrics=("skew", "c_asc", "max_skew", "normalized_entropy"),
+    )  # fmt: skip
+    # 95 % over 200 replications has a standard error of 1.5 points; the groups of one cell are averaged.
+    assert len(table) == 16
+    assert table["covered_percent"].between(90, 99.6).all(), table.to_string()

@@ -1,0 +1,440 @@
+"""One model, measured by a recipe: embeddings, views, metrics, and the tables that come of them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+import clipbias
+from clipbias import probes, views
+from clipbias.data import ImageSet
+from clipbias.embedding import EmbeddingCache, embed_images, embed_texts
+from clipbias.errors import DataError, StatusError
+from clipbias.instrument import images as image_sets
+from clipbias.instrument.recipe import Measurement, Recipe
+from clipbias.metrics import inference
+from clipbias.metrics.inputs import Association, Classification, Ranking, Retrieval
+from clipbias.metrics.record import get
+from clipbias.models import load_model
+from clipbias.results import rows as result_rows
+
+EXAMPLES = 3  # pictures shown per model and attribute
+MAX_BAD = 0.01
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one worker is asked for; it can be pickled.
+
+    Attributes
+    ----------
+    model : str
+        Canonical model spec.
+    recipe : Recipe
+    device, precision : str
+    reference : str
+        Spec of the model whose space ``@reference`` views use.
+    max_bad : float
+        Share of unreadable images above which the measurement stops.
+    done : str
+        Key of this unit in the run folder, empty if it is not there.
+    """
+
+    model: str
+    recipe: Recipe
+    device: str = "cpu"
+    precision: str = "fp32"
+    reference: str = ""
+    max_bad: float = MAX_BAD
+    done: str = ""
+
+
+@dataclass
+class Measured:
+    """What came of a unit: tables by name, and what it cost.
+
+    ``key`` names everything the tables depend on; ``kept`` says that the run folder held them already.
+    """
+
+    key: str
+    kept: bool = False
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    encoded: int = 0
+    reused: int = 0
+    data: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """One model's embeddings of one measurement, and the rows of the image set they belong to."""
+
+    images: ImageSet
+    values: np.ndarray
+    concepts: list[str]
+    texts: np.ndarray
+
+
+def measure_unit(unit: Unit, *, on_step: Callable[[str], None] | None = None) -> Measured:
+    """Measure one model by a recipe.
+
+    Parameters
+    ----------
+    unit : Unit
+    on_step : callable, optional
+        Called with a few words before each step.
+
+    Returns
+    -------
+    Measured
+        Tables ``intrinsic, models, views, null_bands, examples, left_out``.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be had.
+    DataError
+        Something is wrong with the images or the probes, or too many images are unreadable.
+    """
+    say = on_step or (lambda text: None)
+    say(f"{unit.model}: loading")
+    model = load_model(unit.model, device=unit.device, precision=unit.precision)
+    needs_reference = any(
+        "@reference" in v for m in unit.recipe.measurements for v in unit.recipe.views_of(m)
+    )
+    reference = (
+        load_model(unit.reference, device=unit.device, precision=unit.precision)
+        if needs_reference and unit.reference
+        else None
+    )
+    sets = [image_sets.load(m) for m in unit.recipe.measurements]
+    data = {s.name: image_sets.digest(s, np.arange(len(s))) for s in sets}
+    prompts = {
+        name: probes.load(name).digest
+        for m in unit.recipe.measurements
+        for name in (m.probe, m.harmful)
+        if name
+    }
+    key = _key(
+        unit, model.digest, model.preprocess_digest, reference.digest if reference else "", data, prompts
+    )
+    if key == unit.done:
+        return Measured(key, kept=True, data=data)
+    cache = EmbeddingCache()
+    collected: dict[str, list[pd.DataFrame]] = {}
+    for measurement, image_set in zip(unit.recipe.measurements, sets, strict=True):
+        say(f"{unit.model}: {image_set.name}")
+        part = _Part(unit, measurement, image_set, model, reference, cache)
+        for name, frame in part.tables().items():
+            collected.setdefault(name, []).append(frame)
+    tables = {name: pd.concat(frames, ignore_index=True) for name, frames in collected.items()}
+    tables["intrinsic"] = result_rows.table(tables["intrinsic"].to_dict("records"))
+    tables["models"] = pd.DataFrame([{**_facts(model.metadata), "model": unit.model, "digest": model.digest}])
+    return Measured(key, False, tables, cache.stats.computed, cache.stats.reused, data)
+
+
+def _key(unit: Unit, *parts: object) -> str:
+    text = json.dumps(
+        [clipbias.__version__, unit.model, unit.precision, unit.recipe.model_dump(mode="json"), *parts],
+        sort_keys=True,
+        default=str,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _facts(metadata: dict) -> dict:
+    """Return a model's metadata in the columns every report and analysis uses."""
+    card = metadata.get("card") or {}
+    planted = card.get("planted", {})
+    simple = {k: v for k, v in metadata.items() if isinstance(v, str | int | float | bool) or v is None}
+    return {
+        **simple,
+        "planted_rho": planted.get("rho"),
+        "planted_context": " ".join(planted.get("rho_in", {})),
+        "planted_rho_in": json.dumps(planted.get("rho_in", {})),
+        "planted_strength": planted.get("strength"),
+        **card.get("zero_shot", {}),
+    }
+
+
+class _Part:
+    """One measurement of one model."""
+
+    def __init__(
+        self,
+        unit: Unit,
+        measurement: Measurement,
+        image_set: ImageSet,
+        model,
+        reference,
+        cache: EmbeddingCache,
+    ) -> None:
+        self.unit, self.recipe, self.measurement, self.model = unit, unit.recipe, measurement, model
+        self.cache = cache
+        found = embed_images(model, image_set, cache=cache)
+        if len(found.left_out) > unit.max_bad * len(image_set):
+            first = found.left_out.iloc[0]
+            raise DataError(
+                f"{len(found.left_out)} of {len(image_set)} images of {image_set.name!r} cannot be read, first: {first['item']} "
+                f"({first['reason']}). Mend or remove them, or raise --max-bad (now {unit.max_bad:g})."
+            )
+        self.left_out = pd.concat([image_set.left_out, found.left_out], ignore_index=True)
+        self.images = image_set if len(found.rows) == len(image_set) else image_set.take(found.rows)
+        self.values = found.values
+        self.reference = None
+        if reference is not None:
+            other = embed_images(reference, self.images, cache=cache)
+            self.reference = other.values if len(other.rows) == len(self.images) else None
+        self.attributes = measurement.attributes or list(image_set.attributes)
+        table = self.images.table
+        self.blocks = table["scene"].to_numpy() if "scene" in table else None
+        probe = probes.load(measurement.probe)
+        self.concepts, self.texts = self._ensemble(probe)
+
+    def _ensemble(self, probe: probes.ProbeSet) -> tuple[list[str], np.ndarray]:
+        """Return each concept's text embedding: the normalised mean over its prompts."""
+        names, prompts, sizes = [], [], []
+        for concept, texts in probe:
+            names.append(concept)
+            prompts += texts
+            sizes.append(len(texts))
+        each = embed_texts(self.model, prompts, cache=self.cache)
+        means = np.stack([part.mean(0) for part in np.split(each, np.cumsum(sizes)[:-1])])
+        return names, means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Measure every view and attribute."""
+        found, left_out = self._views()
+        records: list[dict] = []
+        bands: list[dict] = []
+        for attribute in self.attributes:
+            inputs = self.inputs(attribute)
+            for view in found:
+                records += self._measure(view, attribute)
+                if view.name != "global":
+                    bands += self._bands(view, attribute, inputs)
+        base = {"model": self.unit.model, "image_set": self.images.name}
+        everything = pd.concat(
+            [self.left_out, left_out.drop(columns="status", errors="ignore")], ignore_index=True
+        )
+        return {
+            "intrinsic": pd.DataFrame([{**base, "stage": "pre", **record} for record in records]),
+            "views": views.slice_cards(found, self.images, model=self.unit.model),
+            "null_bands": pd.DataFrame([{**base, **band} for band in bands]),
+            "examples": self._examples(),
+            "left_out": everything.assign(**base),
+        }
+
+    # -- views ------------------------------------------------------------------------------------
+
+    def _views(self) -> tuple[list[views.View], pd.DataFrame]:
+        found: list[views.View] = []
+        left_out = []
+        for spec in self.recipe.views_of(self.measurement):
+            try:
+                made = views.make(
+                    spec, self.images, self.values, reference=self.reference, encode_text=lambda t: embed_texts(self.model, t, cache=self.cache),
+                    min_size=self.recipe.min_view if spec.startswith("kmeans") else None, seed=self.recipe.protocol.seed,
+                )  # fmt: skip
+            except StatusError as problem:
+                left_out.append({"item": spec, "status": problem.status, "reason": problem.reason})
+                continue
+            found += list(made)
+            left_out += made.left_out.to_dict("records")
+        return found, pd.DataFrame(left_out, columns=["item", "status", "reason"])
+
+    # -- metrics ----------------------------------------------------------------------------------
+
+    def inputs(self, attribute: str, mask: np.ndarray | None = None) -> dict[str, object]:
+        """Return the input of each kind of metric for the images of a view; what the data do not allow is absent."""
+        m, table = self.measurement, self.images.table
+        rows = np.arange(len(table)) if mask is None else np.flatnonzero(mask)
+        values, groups = self.values[rows], table[attribute].iloc[rows]
+        shared = {
+            "groups": pd.Categorical(groups), "blocks": None if self.blocks is None else self.blocks[rows],
+            "strata": None if self.blocks is None else self.blocks[rows],
+        }  # fmt: skip
+        scores = self.texts @ values.T
+        inputs: dict[str, object] = {"ranking": Ranking(scores, self.concepts, **shared)}
+        if m.truth or m.harmful:
+            classes, similarity = self.concepts, scores
+            harmful: list[str] = []
+            if m.harmful:
+                harmful, texts = self._ensemble(probes.load(m.harmful))
+                similarity = np.concatenate([scores, texts @ values.T])
+            names = np.array([*classes, *harmful])
+            truth = table[m.truth].iloc[rows].astype(str).to_numpy() if m.truth else None
+            named = names[similarity.argmax(0)]
+            inputs["harm"] = Classification(None, named, [*classes, *harmful], harmful=harmful, **shared)
+            inputs["classification"] = Classification(
+                truth, np.array(classes)[scores.argmax(0)], classes, **shared
+            )
+        if m.caption:
+            # The gallery is the whole image set in every view: recall then does not change with the view's size.
+            captions = table[m.caption].iloc[rows].tolist()
+            unique, which = np.unique(captions, return_inverse=True)
+            queries = embed_texts(self.model, unique.tolist(), cache=self.cache)
+            inputs["retrieval"] = Retrieval(
+                queries[which] @ self.values.T, rows, probes_of=table[m.truth].iloc[rows].astype(str).to_numpy() if m.truth else None,
+                k=m.recall_k, **shared,
+            )  # fmt: skip
+        tied = self._tied(attribute)
+        if tied is not None:
+            one, two, levels = tied
+            first, second = (values[(groups == level).to_numpy()] for level in levels)
+            if len(first) > 1 and len(second) > 1:
+                inputs["association"] = Association(
+                    A=first,
+                    B=second,
+                    X=self.texts[one],
+                    Y=self.texts[two],
+                    probe=f"tied to {levels[0]} / tied to {levels[1]}",
+                )
+        return inputs
+
+    def _tied(self, attribute: str) -> tuple[list[int], list[int], tuple[str, str]] | None:
+        """Return the concepts tied to two levels of an attribute in the world, as positions, and the levels."""
+        from clipbias.probes import world
+
+        if attribute not in world.LEVELS:
+            return None
+        ties = world.ties(attribute)
+        levels = tuple(dict.fromkeys(ties.values()))[:2]
+        one, two = ([i for i, c in enumerate(self.concepts) if ties.get(c) == level] for level in levels)
+        return (one, two, levels) if len(one) > 1 and len(two) > 1 else None  # type: ignore[return-value]
+
+    def _measure(self, view: views.View, attribute: str) -> list[dict]:
+        inputs = self.inputs(attribute, view.mask)
+        records = []
+        for name in self.measurement.metrics:
+            given = inputs.get(input_of(name))
+            key = {
+                "view": view.name,
+                "attribute": attribute,
+                "metric": name,
+                "protocol": self.recipe.protocol.hash,
+            }
+            if given is None:
+                reason = _missing(name, self.measurement)
+                records.append({**key, "n": view.size, "status": "no input", "reason": reason})
+                continue
+            for row in inference.evaluate(name, given, protocol=self.recipe.protocol):
+                if (
+                    view.name == "global"
+                    or row["probe"] == ""
+                    or self.recipe.detail == "all"
+                    or input_of(name) == "association"
+                ):
+                    records.append({**key, **row})
+        return records
+
+    def _bands(self, view: views.View, attribute: str, inputs: dict[str, object]) -> list[dict]:
+        """Return the 95 % band of random subsets with the size and composition of a view."""
+        draws = self.recipe.random_subsets
+        names = [
+            n for n in self.measurement.metrics
+            if not get(n).per_group and input_of(n) != "association" and inputs.get(input_of(n)) is not None
+        ]  # fmt: skip
+        if not draws or not names:
+            return []
+        labels = self.images.table[attribute].astype(str).to_numpy()
+        masks = views.matched_subsets(view, draws=draws, seed=self.recipe.protocol.seed, strata=labels)
+        bands = []
+        for name in names:
+            values = inference.point_values(
+                name, inputs[input_of(name)], masks, protocol=self.recipe.protocol
+            )
+            means = np.ma.masked_invalid(values).mean(axis=1).compressed()
+            if len(means) == 0:
+                continue
+            low, middle, high = np.quantile(means, [0.025, 0.5, 0.975])
+            bands.append(
+                {"view": view.name, "attribute": attribute, "probe": "", "metric": name, "size": view.size,
+                 "q_low": low, "q_mid": middle, "q_high": high}
+            )  # fmt: skip
+        return bands
+
+    # -- pictures ---------------------------------------------------------------------------------
+
+    def _examples(self) -> pd.DataFrame:
+        """Return the top pictures of the concept whose list is most skewed, per attribute."""
+        columns = ["model", "image_set", "attribute", "probe", "group", "image_id", "caption", "png", "score"]
+        if "max_skew" not in self.measurement.metrics:
+            return pd.DataFrame(columns=columns)
+        records = []
+        bare = self.recipe.protocol.model_copy(update={"n_boot": 0, "n_perm": 0})
+        for attribute in self.attributes:
+            ranking = self.inputs(attribute)["ranking"]
+            rows = [
+                r
+                for r in inference.evaluate("max_skew", ranking, protocol=bare)
+                if r["probe"] and r["status"] == "ok"
+            ]
+            if not rows:
+                continue
+            worst = max(rows, key=lambda r: r["value"])
+            scores = self.texts[self.concepts.index(worst["probe"])] @ self.values.T
+            group = self.images.table[attribute].astype(str).to_numpy() == worst["group"]
+            best = np.flatnonzero(group)[np.argsort(-scores[group], kind="stable")[:EXAMPLES]]
+            for row, png in zip(best, self.images.read(best.tolist()), strict=True):
+                records.append(
+                    {"model": self.unit.model, "image_set": self.images.name, "attribute": attribute, "probe": worst["probe"],
+                     "group": worst["group"], "image_id": self.images.ids[row], "caption": self.images.table.get("caption", pd.Series([""] * len(self.images)))[row],
+                     "png": base64.b64encode(png).decode(), "score": float(scores[row])}
+                )  # fmt: skip
+        return pd.DataFrame(records, columns=columns)
+
+
+def input_of(metric: str) -> str:
+    """Return which input a metric reads: the kind it needs, with harm apart, whose classes are more."""
+    return "harm" if metric.startswith("harm") else get(metric).needs
+
+
+def _missing(metric: str, measurement: Measurement) -> str:
+    needs = input_of(metric)
+    what = {
+        "retrieval": "a column of captions (caption = ...)",
+        "classification": "a column with the true concept (truth = ...)",
+        "harm": "a probe set of harmful words (harmful = ...)",
+        "association": "two sets of concepts tied to two levels of the attribute, with at least two images of each level",
+    }.get(needs, "scores")
+    return f"{metric} needs {what}; {measurement.image_set} with {measurement.probe} has none."
+
+
+def inputs_of(model: str, recipe: Recipe, measurement: Measurement, attribute: str) -> dict[str, object]:
+    """Return the metric inputs of one model on all images of a measurement; embeddings come from the cache."""
+    part = _Part(
+        Unit(model, recipe),
+        measurement,
+        image_sets.load(measurement),
+        load_model(model),
+        None,
+        EmbeddingCache(),
+    )
+    return part.inputs(attribute)
+
+
+def plan_unit(spec: str, recipe: Recipe, device: str, precision: str) -> dict[str, object]:
+    """Return what a unit would cost: images and prompts to encode, those in the cache, and values to compute."""
+    model = load_model(spec, device=device, precision=precision)
+    cache = EmbeddingCache()
+    images = cached = cells = 0
+    for measurement in recipe.measurements:
+        image_set = image_sets.load(measurement)
+        digests = list(dict.fromkeys(image_set.digests()))
+        images += len(digests)
+        cached += int(cache.get(model.image_key, digests)[1].sum())
+        attributes = len(measurement.attributes or image_set.attributes)
+        cells += attributes * len(measurement.metrics) * len(recipe.views_of(measurement))
+    return {
+        "model": spec,
+        "images": images,
+        "in the cache": cached,
+        "to encode": images - cached,
+        "values (at least)": cells,
+    }

@@ -1,0 +1,231 @@
+"""The proof on planted truth: measured bias against planted strength (analysis/validity.toml)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from statsmodels.stats.multitest import multipletests
+
+from clipbias import content
+from clipbias.analysis import correlate
+from clipbias.errors import DataError
+from clipbias.instrument.recipe import Recipe, tomllib_load
+from clipbias.instrument.unit import input_of, inputs_of
+from clipbias.metrics.record import get
+
+COLUMNS = [
+    "metric", "attribute", "image_set", "declared", "spearman", "ci_low", "ci_high", "p", "bound", "verdict",
+    "false_positive_rate", "false_positive_bound", "n_models", "reason",
+]  # fmt: skip
+MIN_MODELS = 4
+
+
+class Local(BaseModel):
+    """How a bias planted in one context has to show."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: str
+    views: str
+    alpha: float = Field(0.05, gt=0, lt=1)
+
+
+class Question(BaseModel):
+    """The declared question; see the file for what each key means."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    question: str
+    image_set: str
+    attribute: str
+    probe: str
+    view: str = "global"
+    metrics: list[str] = Field(min_length=1)
+    also: list[str] = Field(default_factory=list)
+    statistic: Literal["spearman"] = "spearman"
+    bound: float = Field(ge=-1, le=1)
+    exclude: str = "planted_context"
+    false_positive_bound: float = Field(0.07, ge=0, le=1)
+    false_positive_draws: int = Field(1000, ge=100)
+    local: Local | None = None
+
+
+def question() -> Question:
+    """Return the validity question of the study.
+
+    Raises
+    ------
+    DataError
+        The file is missing or holds something else.
+    """
+    path = content.find("analysis", "validity.toml")
+    try:
+        return Question.model_validate(tomllib_load(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+
+
+def summaries(intrinsic: pd.DataFrame, asked: Question) -> pd.DataFrame:
+    """Return one number per model and metric.
+
+    Parameters
+    ----------
+    intrinsic : DataFrame
+        Result rows with one row per probe (and group).
+
+    Returns
+    -------
+    DataFrame
+        ``model, metric, value``: the mean over probes of the largest distance to the ideal over groups; >= 0,
+        lower is fairer. A probe without a value in some group is taken over the others.
+    """
+    rows = intrinsic[
+        (intrinsic["image_set"] == asked.image_set) & (intrinsic["attribute"] == asked.attribute)
+        & (intrinsic["view"] == asked.view) & (intrinsic["stage"] == "pre") & (intrinsic["probe"] != "")
+        & intrinsic["metric"].isin([*asked.metrics, *asked.also])
+    ]  # fmt: skip
+    ideal = rows["metric"].map(lambda name: get(name).ideal).astype(float)
+    distance = (rows["value"] - ideal).abs().replace(np.inf, np.nan)
+    by_probe = rows.assign(value=distance).groupby(["model", "metric", "probe"], sort=False)["value"].max()
+    return by_probe.groupby(["model", "metric"], sort=False).mean().reset_index()
+
+
+def validity(
+    intrinsic: pd.DataFrame, models: pd.DataFrame, false_positives: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Return the validity table: one row per metric.
+
+    Parameters
+    ----------
+    intrinsic, models : DataFrame
+        Tables of a run.
+    false_positives : DataFrame, optional
+        ``model, metric, rate``.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``COLUMNS``; empty when fewer than four models have a planted strength. ``spearman`` with its
+        interval over models and exact or Monte-Carlo permutation p; ``verdict`` is "holds" where the bound is
+        met, "falls short" where it is not, "shown" for metrics without a declared bound.
+    """
+    asked = question()
+    planted = (
+        models[models["planted_strength"].notna() & (models[asked.exclude].fillna("") == "")]
+        if "planted_strength" in models
+        else models[:0]
+    )
+    values = (
+        summaries(intrinsic, asked).merge(planted[["model", "planted_strength"]], on="model")
+        if len(planted) >= MIN_MODELS
+        else pd.DataFrame()
+    )
+    records = []
+    for name in [*asked.metrics, *asked.also] if len(values) else []:
+        part = values[values["metric"] == name].dropna()
+        declared = name in asked.metrics
+        record: dict[str, object] = {
+            "metric": name, "attribute": asked.attribute, "image_set": asked.image_set, "declared": declared,
+            "bound": asked.bound if declared else np.nan, "n_models": len(part), "false_positive_bound": asked.false_positive_bound,
+        }  # fmt: skip
+        if len(part) < MIN_MODELS or part["planted_strength"].nunique() < 3:
+            record |= {
+                "verdict": "not tested",
+                "reason": f"{len(part)} models with a value and {part['planted_strength'].nunique()} planted strengths; {MIN_MODELS} models and 3 strengths are needed.",
+            }
+        else:
+            found = correlate(part["planted_strength"].to_numpy(), part["value"].to_numpy())
+            met = found.estimate >= asked.bound
+            record |= {
+                "spearman": found.estimate, "ci_low": found.ci_low, "ci_high": found.ci_high, "p": found.p_value,
+                "verdict": ("holds" if met else "falls short") if declared else "shown", "reason": "",
+            }  # fmt: skip
+        if false_positives is not None and len(false_positives):
+            mine = false_positives.loc[false_positives["metric"] == name, "rate"]
+            record["false_positive_rate"] = float(mine.mean()) if len(mine) else np.nan
+        records.append(record)
+    records += local_records(intrinsic, models, asked) if asked.local is not None else []
+    return pd.DataFrame(records, columns=COLUMNS)
+
+
+def local_records(intrinsic: pd.DataFrame, models: pd.DataFrame, asked: Question) -> list[dict[str, object]]:
+    """Return one record per model with a local bias: significant in its own view, and only there.
+
+    ``p`` is that of the planted view after Holm's correction over the views of the model.
+    """
+    local = asked.local
+    planted = (
+        models[models["planted_context"].fillna("") != ""] if "planted_context" in models else models[:0]
+    )
+    if local is None:
+        return []
+    rows = intrinsic[
+        (intrinsic["image_set"] == asked.image_set) & (intrinsic["attribute"] == asked.attribute) & (intrinsic["probe"] == "")
+        & (intrinsic["metric"] == local.metric) & intrinsic["view"].str.startswith(f"{local.views}=") & (intrinsic["status"] == "ok")
+    ]  # fmt: skip
+    records = []
+    for model, context in zip(planted["model"], planted["planted_context"], strict=True):
+        mine = rows[rows["model"] == model]
+        view = f"{local.views}={context}"
+        if view not in set(mine["view"]):
+            continue
+        corrected = pd.Series(multipletests(mine["p"], method="holm")[1], index=mine["view"])
+        others = corrected.drop(view)
+        found = corrected[view] < local.alpha and (others >= local.alpha).all()
+        records.append(
+            {"metric": local.metric, "attribute": asked.attribute, "image_set": asked.image_set, "declared": True,
+             "p": corrected[view], "n_models": 1, "verdict": "holds" if found else "falls short",
+             "reason": f"{model}: planted in {context} only; p {corrected[view]:.3f} there, at least {others.min():.3f} elsewhere (Holm)."}
+        )  # fmt: skip
+    return records
+
+
+def false_positives(models: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """Measure how often the 5 % permutation test fires on a model with nothing planted, labels drawn afresh.
+
+    Every draw gives each image a new label (twins keep one label each), measures the metric and tests it at
+    5 % against permutations drawn independently.
+
+    Returns
+    -------
+    DataFrame
+        ``model, metric, rate`` with rate in [0, 1]; empty without a model of planted strength 0.
+    """
+    asked = question()
+    neutral = (
+        models.loc[models.get("planted_strength", pd.Series(dtype=float)) == 0, "model"]
+        if len(models)
+        else []
+    )
+    measurement = next((m for m in recipe.measurements if m.image_set == asked.image_set), None)
+    if measurement is None or len(neutral) == 0:
+        return pd.DataFrame(columns=["model", "metric", "rate"])
+    records = []
+    fresh = recipe.protocol.model_copy(
+        update={"n_perm": asked.false_positive_draws, "seed": recipe.protocol.seed + 1}
+    )
+    for model in neutral:
+        inputs = inputs_of(model, recipe, measurement, asked.attribute)
+        for name in [*asked.metrics, *asked.also]:
+            given = inputs.get(input_of(name))
+            if name not in measurement.metrics or given is None:
+                continue
+            m = get(name)
+            drawn, null = (m.kernel(given.tally("permuted", p, m)) for p in (fresh, recipe.protocol))
+            if drawn.ndim == 3:  # one value per group: test each group's mean over probes
+                drawn, null = (np.moveaxis(a, 2, 1).reshape(len(a), -1, a.shape[1]) for a in (drawn, null))
+            else:
+                drawn, null = drawn[:, None], null[:, None]
+            drawn, null = (np.nanmean(np.where(np.isfinite(a), a, np.nan), axis=2) for a in (drawn, null))
+            if m.signed:
+                drawn, null = np.abs(drawn - null.mean(0)), np.abs(null - null.mean(0))
+            elif m.worse == "low":
+                drawn, null = -drawn, -null
+            beaten = (null[None] >= drawn[:, None] - 1e-12).sum(1)
+            p = (1 + beaten) / (1 + len(null))
+            records.append({"model": model, "metric": name, "rate": float((p <= 0.05).mean())})
+    return pd.DataFrame(records, columns=["model", "metric", "rate"])

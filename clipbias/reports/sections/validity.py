@@ -1,0 +1,59 @@
+"""Do the instruments see what was planted: measured against planted, the bound set before, the verdict."""
+
+from __future__ import annotations
+
+from clipbias.reports import words
+from clipbias.reports.blocks import Body, Cell, Column, Content, Row, Table
+from clipbias.reports.sections import Context, section
+
+
+@section("validity")
+def validity(ctx: Context) -> Content | None:
+    """Return the validity table and how many instruments reached their bound."""
+    frame = ctx.tables["validity"]
+    if frame.empty:
+        return None
+    ctx.shared.add("validity", frame)
+    rows = []
+    for r in frame.itertuples():
+        rows.append(
+            Row(
+                (
+                    Cell(ctx.title(r.metric)), Cell(ctx.theme.attribute(r.attribute)), Cell(r.image_set),
+                    Cell(words.number(r.spearman, 2), sub=tuple(s for s in (words.interval(r.ci_low, r.ci_high, 2),) if s)),
+                    Cell(words.number(r.bound, 2)), Cell(words.p_value(r.p)), Cell(words.percent(r.false_positive_rate)),
+                    Cell(words.number(r.n_models, 0)), Cell(r.verdict, sub=(r.reason,) if r.reason else (), css="prose"),
+                ),
+                {"metric": r.metric, "attribute": r.attribute, "image_set": r.image_set},
+            )
+        )  # fmt: skip
+    heads = (
+        "Metric",
+        "Attribute",
+        "Image set",
+        "Spearman",
+        "Bound",
+        "p",
+        "False positives",
+        "Models",
+        "Verdict",
+    )
+    judged = frame.dropna(subset=["spearman", "bound"])
+    reached = judged[judged["spearman"] >= judged["bound"]]
+    rates = frame["false_positive_rate"].dropna()
+    facts = {
+        "judged": len(judged),
+        "reached": len(reached),
+        "short": [
+            {"metric": ctx.title(r.metric), "attribute": ctx.theme.attribute(r.attribute), "spearman": words.number(r.spearman, 2),
+             "bound": words.number(r.bound, 2)}
+            for r in judged[judged["spearman"] < judged["bound"]].itertuples()
+        ],
+        "false_positives": words.percent(float(rates.max())) if len(rates) else "",
+    }  # fmt: skip
+    table = Table(
+        id="validity-table", caption="Measured against planted, per instrument", bodies=(Body(tuple(rows)),),
+        source="validity",
+        columns=tuple(Column(h, kind="number" if h in heads[3:8] else "text") for h in heads),
+    )  # fmt: skip
+    return Content(facts, (table,))

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+import pytest
+import report_tables
+
+from clipbias.reports import render
+
+
+@pytest.fixture(scope="session")
+def tables() -> dict:
+    return report_tables.make(6, 4)
+
+
+@pytest.fixture(scope="session")
+def page(tables, tmp_path_factory) -> str:
+    path = render(tables, tmp_path_factory.mktemp("report") / "report.html")
+    return path.read_text(encoding="utf-8")

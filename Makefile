@@ -14,7 +14,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 measure: setup ## measure the shipped models and write runs/default/report.html (ARGS="--models ...")
-	$(BIN)/python -m clipbias.measure $(ARGS)
+	$(BIN)/python -m clipbias.measure --engine workers:$(JOBS) $(ARGS)
 
 test: setup chromium ## run the whole test suite
 	$(PYTEST) $(ARGS)

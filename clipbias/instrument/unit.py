@@ -342,8 +342,7 @@ class _Part:
         ]  # fmt: skip
         if not draws or not names:
             return []
-        labels = self.images.table[attribute].astype(str).to_numpy()
-        masks = views.matched_subsets(view, draws=draws, seed=self.recipe.protocol.seed, strata=labels)
+        masks = self._random_masks(view, attribute, draws)
         bands = []
         for name in names:
             values = inference.point_values(
@@ -358,6 +357,19 @@ class _Part:
                  "q_low": low, "q_mid": middle, "q_high": high}
             )  # fmt: skip
         return bands
+
+    def _random_masks(self, view: views.View, attribute: str, draws: int) -> np.ndarray:
+        """Return random subsets like a view: whole twin groups if it is made of them, else images with its composition."""
+        seed = self.recipe.protocol.seed
+        if self.blocks is not None:
+            names, codes = np.unique(self.blocks, return_inverse=True)
+            inside = np.bincount(codes, view.mask, len(names))
+            if np.isin(inside / np.bincount(codes), (0, 1)).all():
+                return views.random_subsets(len(names), int((inside > 0).sum()), draws=draws, seed=seed)[
+                    :, codes
+                ]
+        labels = self.images.table[attribute].astype(str).to_numpy()
+        return views.matched_subsets(view, draws=draws, seed=seed, strata=labels)
 
     # -- pictures ---------------------------------------------------------------------------------
 

@@ -15,9 +15,10 @@ from clipbias.errors import DataError
 from clipbias.instrument.recipe import Recipe, tomllib_load
 from clipbias.instrument.unit import input_of, inputs_of
 from clipbias.metrics.record import get
+from clipbias.probes.world import ties
 
 COLUMNS = [
-    "metric", "attribute", "image_set", "declared", "spearman", "ci_low", "ci_high", "p", "bound", "verdict",
+    "metric", "attribute", "image_set", "declared", "spearman", "ci_low", "ci_high", "p", "spearman_unsigned", "bound", "verdict",
     "false_positive_rate", "false_positive_bound", "n_models", "reason",
 ]  # fmt: skip
 MIN_MODELS = 4
@@ -47,6 +48,7 @@ class Question(BaseModel):
     also: list[str] = Field(default_factory=list)
     statistic: Literal["spearman"] = "spearman"
     bound: float = Field(ge=-1, le=1)
+    direction: dict[str, str] = Field(default_factory=dict)
     exclude: str = "planted_context"
     false_positive_bound: float = Field(0.07, ge=0, le=1)
     false_positive_draws: int = Field(1000, ge=100)
@@ -70,7 +72,7 @@ def question() -> Question:
 
 
 def summaries(intrinsic: pd.DataFrame, asked: Question) -> pd.DataFrame:
-    """Return one number per model and metric.
+    """Return one number per model and metric, with and without a direction.
 
     Parameters
     ----------
@@ -80,18 +82,50 @@ def summaries(intrinsic: pd.DataFrame, asked: Question) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``model, metric, value``: the mean over probes of the largest distance to the ideal over groups; >= 0,
-        lower is fairer. A probe without a value in some group is taken over the others.
+        ``model, metric, value, unsigned``. ``unsigned``: the mean over probes of the largest distance to the ideal over
+        groups, >= 0. ``value``: the same with a plus where the metric points to the group that planting ties to the probe
+        and a minus where it points away, so that asymmetries nobody planted cancel instead of adding a floor.
+        A probe without a value in some group is taken over the others.
     """
     rows = intrinsic[
         (intrinsic["image_set"] == asked.image_set) & (intrinsic["attribute"] == asked.attribute)
         & (intrinsic["view"] == asked.view) & (intrinsic["stage"] == "pre") & (intrinsic["probe"] != "")
-        & intrinsic["metric"].isin([*asked.metrics, *asked.also])
     ]  # fmt: skip
-    ideal = rows["metric"].map(lambda name: get(name).ideal).astype(float)
-    distance = (rows["value"] - ideal).abs().replace(np.inf, np.nan)
-    by_probe = rows.assign(value=distance).groupby(["model", "metric", "probe"], sort=False)["value"].max()
-    return by_probe.groupby(["model", "metric"], sort=False).mean().reset_index()
+    tie = rows["probe"].map(ties(asked.attribute))
+    rows = rows.assign(
+        tied=rows["group"] == tie,
+        off=(rows["value"] - rows["metric"].map(lambda name: get(name).ideal).astype(float)).replace(
+            [np.inf, -np.inf], np.nan
+        ),
+    )[tie.notna()]
+    parts = [_directed(rows, name, asked) for name in [*asked.metrics, *asked.also]]
+    each = pd.concat(parts, ignore_index=True)
+    return each.groupby(["model", "metric"], sort=False)[["value", "unsigned"]].mean().reset_index()
+
+
+def _directed(rows: pd.DataFrame, name: str, asked: Question) -> pd.DataFrame:
+    """Return ``model, probe, metric, value, unsigned`` of one metric."""
+    m = get(name)
+    mine = rows[rows["metric"] == name]
+    key = ["model", "probe"]
+    unsigned = mine["off"].abs().groupby([mine[k] for k in key], sort=False).max()
+    if m.per_group:
+        # A value per group: the tied group's own.
+        value = mine[mine["tied"]].set_index(key)["off"]
+    else:
+        if m.extreme_of:
+            # The row names the group at an extreme: over-represented at a maximum, under-represented at a minimum.
+            towards = mine.set_index(key)["tied"] == (m.extreme_of[1] == "max")
+        else:
+            sibling = rows[(rows["metric"] == asked.direction.get(name, "")) & rows["value"].notna()]
+            side = (
+                sibling.assign(side=np.where(sibling["tied"], 1.0, -1.0) * sibling["value"])
+                .groupby(key, sort=False)["side"]
+                .sum()
+            )
+            towards = side.reindex(unsigned.index) > 0
+        value = unsigned * np.where(towards.reindex(unsigned.index), 1.0, -1.0)
+    return pd.DataFrame({"value": value, "unsigned": unsigned}).reset_index().assign(metric=name)
 
 
 def validity(
@@ -142,6 +176,7 @@ def validity(
             met = found.estimate >= asked.bound
             record |= {
                 "spearman": found.estimate, "ci_low": found.ci_low, "ci_high": found.ci_high, "p": found.p_value,
+                "spearman_unsigned": correlate(part["planted_strength"].to_numpy(), part["unsigned"].to_numpy()).estimate,
                 "verdict": ("holds" if met else "falls short") if declared else "shown", "reason": "",
             }  # fmt: skip
         if false_positives is not None and len(false_positives):

@@ -34,7 +34,16 @@ SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "views": (("model", "image_set", "view", "kind", "definition", "card"), ("n",)),
     "validity": (
         ("metric", "attribute", "image_set", "verdict", "reason"),
-        ("spearman", "ci_low", "ci_high", "bound", "p", "false_positive_rate", "n_models"),
+        (
+            "spearman",
+            "ci_low",
+            "ci_high",
+            "spearman_unsigned",
+            "bound",
+            "p",
+            "false_positive_rate",
+            "n_models",
+        ),
     ),
     "null_bands": (
         ("model", "image_set", "attribute", "probe", "metric"),

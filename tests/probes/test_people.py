@@ -42,7 +42,9 @@ def test_one_attribute_is_dropped_from_the_filter_when_it_is_not_crossed():
 
 @pytest.mark.parametrize("style", art.STYLES)
 def test_tones_darken_in_every_style(style):
-    people = probes.load_images("emoji-people", size=48, styles=[style], roles=["bald"], genders=["man"], visible=0)
+    people = probes.load_images(
+        "emoji-people", size=48, styles=[style], roles=["bald"], genders=["man"], visible=0
+    )
     pictures = [np.asarray(people.image(i), float).mean(2) for i in range(5)]
     centre = [p[18:26, 20:28].mean() for p in pictures]
     assert all(a > b for a, b in zip(centre, centre[1:], strict=False))

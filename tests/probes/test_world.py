@@ -62,7 +62,9 @@ def test_the_counterfactual_of_a_counterfactual_is_the_original():
     assert (w.render(back, world) == w.render(frame, world)).all()
 
 
-@pytest.mark.parametrize(("attribute", "target"), [("gender", "role"), ("tone", "role"), ("gender", "object")])
+@pytest.mark.parametrize(
+    ("attribute", "target"), [("gender", "role"), ("tone", "role"), ("gender", "object")]
+)
 @settings(max_examples=10, deadline=None)
 @given(rho=st.floats(0.05, 0.95), seed=st.integers(0, 1000))
 def test_the_planted_probability_is_the_one_asked_for(attribute, target, rho, seed):

@@ -21,7 +21,7 @@ def validity(ctx: Context) -> Content | None:
                 (
                     Cell(ctx.title(r.metric)), Cell(ctx.theme.attribute(r.attribute)), Cell(r.image_set),
                     Cell(words.number(r.spearman, 2), sub=tuple(s for s in (words.interval(r.ci_low, r.ci_high, 2),) if s)),
-                    Cell(words.number(r.bound, 2)), Cell(words.p_value(r.p)), Cell(words.percent(r.false_positive_rate)),
+                    Cell(words.number(r.spearman_unsigned, 2)), Cell(words.number(r.bound, 2)), Cell(words.p_value(r.p)), Cell(words.percent(r.false_positive_rate)),
                     Cell(words.number(r.n_models, 0)), Cell(r.verdict, sub=(r.reason,) if r.reason else (), css="prose"),
                 ),
                 {"metric": r.metric, "attribute": r.attribute, "image_set": r.image_set},
@@ -32,6 +32,7 @@ def validity(ctx: Context) -> Content | None:
         "Attribute",
         "Image set",
         "Spearman",
+        "Without direction",
         "Bound",
         "p",
         "False positives",
@@ -54,6 +55,6 @@ def validity(ctx: Context) -> Content | None:
     table = Table(
         id="validity-table", caption="Measured against planted, per instrument", bodies=(Body(tuple(rows)),),
         source="validity",
-        columns=tuple(Column(h, kind="number" if h in heads[3:8] else "text") for h in heads),
+        columns=tuple(Column(h, kind="number" if h in heads[3:9] else "text") for h in heads),
     )  # fmt: skip
     return Content(facts, (table,))

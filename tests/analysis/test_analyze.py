@@ -1,0 +1,391 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+
+from clipbias import content
+from clipbias.analysis.questions import load_questions, parse
+from clipbias.analyze import analyze, main
+from clipbias.results import rows
+from clipbias.results.run import RunFolder, new_manifest
+
+FAMILIES = ("vit", "resnet", "convnext")
+
+
+def result_rows(rng, models, truth, *, extrinsic, views=("global",), interventions=("",), noise=0.05):
+    out = []
+    for i, m in enumerate(models):
+        for attribute, strength in (("gender", 1.0), ("tone", 0.0)):
+            for view in views:
+                for k, intervention in enumerate(interventions):
+                    local = 0.0 if view == "global" else 0.1
+                    bias = strength * truth[i] * (1 - 0.2 * k) + 0.3
+                    key = {
+                        "model": m,
+                        "attribute": attribute,
+                        "view": view,
+                        "intervention": intervention,
+                        "image_set": "world-people",
+                    }
+                    for metric in ("group_gap", "flip_rate") if extrinsic else ("max_skew", "ndkl"):
+                        for mode in ("frozen", "full") if extrinsic else ("",):
+                            for probe in ("",) if extrinsic else ("", "doctor", "nurse", "pilot", "farmer"):
+                                value = (
+                                    (0.3 if mode == "full" else bias)
+                                    + noise * rng.normal()
+                                    + local * rng.normal()
+                                )
+                                stage = (
+                                    {"stage": "post", "task": "captioning", "mode": mode}
+                                    if extrinsic
+                                    else {"stage": "pre"}
+                                )
+                                out.append(
+                                    key
+                                    | stage
+                                    | {
+                                        "metric": metric,
+                                        "probe": probe,
+                                        "value": abs(value),
+                                        "n": 100,
+                                        "protocol": "x",
+                                    }
+                                )
+    return rows.table(out)
+
+
+@pytest.fixture
+def tables():
+    rng = np.random.default_rng(0)
+    models = [f"{f}-{i}" for f in FAMILIES for i in range(6)]
+    truth = np.tile(np.linspace(0, 1, 6), 3)
+    return {
+        "intrinsic": result_rows(rng, models, truth, extrinsic=False, views=("global", "beach", "city")),
+        "extrinsic": result_rows(rng, models, truth, extrinsic=True),
+        "models": pd.DataFrame(
+            {
+                "model": models,
+                "family": np.repeat(FAMILIES, 6),
+                "parameters": rng.normal(size=18),
+                "planted_rho": truth,
+                "planted_context": "",
+            }
+        ),
+        "views": pd.DataFrame(
+            {"view": ["global", "beach", "city"], "kind": ["global", "metadata", "metadata"]}
+        ),
+    }
+
+
+@pytest.fixture
+def states():
+    rng = np.random.default_rng(1)
+    shared = rng.normal(size=(40, 6))
+    ids = [f"i{k}" for k in range(40)]
+    out = {}
+    for f in FAMILIES:
+        for i in range(3):
+            own, mix = rng.normal(size=(40, 6)), rng.normal(size=(6, 10))
+            for layer, pull in (("tower", 0.0), ("decoder", 3.0)):
+                out[f"{f}-{i}", layer, "pre"] = (ids, (own + 0.5 * shared) @ mix)
+                out[f"{f}-{i}", layer, "post"] = (ids, (own + (0.5 + pull) * shared) @ mix)
+    return out
+
+
+def question(name, **changes):
+    found = load_questions([name])[0]
+    spec = json.loads(json.dumps(found.spec))
+    for path, value in changes.items():
+        section, key = path.split("__")
+        spec.setdefault(section, {})[key] = value
+    spec.setdefault("test", {})["resamples"] = 499
+    return parse(name, spec, where=f"{name}.toml")
+
+
+def primary(found):
+    return found["verdicts"][found["verdicts"]["primary"]].reset_index(drop=True)
+
+
+def test_transfer_has_a_verdict_for_each_mode(tables):
+    found = analyze(tables, questions=[question("transfer")])
+    verdicts = primary(found)
+    frozen = verdicts[verdicts["subject"].str.contains("mode frozen")].iloc[0]
+    assert frozen["verdict"] == "related"
+    assert frozen["n"] == 18
+    assert "controlled for parameters" in frozen["subject"]
+    full = verdicts[verdicts["subject"].str.contains("mode full")].iloc[0]
+    assert full["verdict"] == "undecided"  # 18 models cannot exclude a correlation of .3
+    assert full["detectable_bound"] > 0.6
+    assert "confirm none within ±0.3" in full["to_decide"]
+    cells = found["transfer"]
+    assert len(cells) == 2 * 2 * 2 * 2
+    assert cells["minimum_detectable"].notna().all()
+    assert {"attribute", "family"} == set(found["heterogeneity"]["grouping"])
+    reliability = found["reliability"]
+    assert reliability.query("side == 'intrinsic' and attribute == 'gender'")["value"].min() > 0.5
+    assert set(found["agreement"]["side"]) == {"intrinsic", "extrinsic"}
+
+
+def test_transfer_is_split_between_and_within_views(tables):
+    rng = np.random.default_rng(5)
+    models, truth = list(tables["models"]["model"]), tables["models"]["planted_rho"].to_numpy()
+    views = ("global", "beach", "city")
+    more = tables | {
+        "extrinsic": result_rows(rng, models, truth, extrinsic=True, views=views).query("mode == 'frozen'")
+    }
+    found = analyze(more, questions=[question("transfer")])["heterogeneity"]
+    split = found[(found["grouping"] == "view") & (found["attribute"] == "gender")]
+    assert len(split) == 4
+    assert (split["groups"] == 3).all()
+    assert (split["within"] > 0.5).all()
+    rebuilt = split["eta_x"] * split["eta_y"] * split["between"]
+    rebuilt += np.sqrt((1 - split["eta_x"] ** 2) * (1 - split["eta_y"] ** 2)) * split["within"]
+    assert rebuilt.to_numpy() == pytest.approx(split["total"].to_numpy())
+
+
+def test_editing_a_bound_a_control_or_the_primary_pair_changes_the_verdict(tables):
+    def full(**changes):
+        verdicts = primary(analyze(tables, questions=[question("transfer", **changes)]))
+        return verdicts[verdicts["subject"].str.contains("mode full")].iloc[0]
+
+    base = full()
+    assert full(test__bound=0.95)["verdict"] == "equivalent to none within ±0.95"
+    assert full(test__controls=[])["estimate"] != base["estimate"]
+    tables["models"]["bias_seen"] = tables["models"]["planted_rho"]
+    frozen = primary(analyze(tables, questions=[question("transfer", test__controls=["bias_seen"])])).iloc[0]
+    assert frozen["verdict"] != "related"  # what carries the bias is partialled out
+    tone = primary(analyze(tables, questions=[question("transfer", primary__attribute="tone")])).iloc[0]
+    assert tone["verdict"] == "undecided"
+    other = primary(
+        analyze(
+            tables,
+            questions=[
+                question("transfer", primary__intrinsic={"image_set": "world-people", "metric": "weat"})
+            ],
+        )
+    ).iloc[0]
+    assert other["status"] == "not measured"
+    assert "max_skew" in other["reason"]
+
+
+def test_editing_the_file_changes_the_verdict_table(tables, tmp_path, monkeypatch):
+    """The same through the files of a study and the command."""
+    run = RunFolder(tmp_path / "run")
+    run.write_manifest(new_manifest(command=["test"]))
+    for name, frame in tables.items():
+        run.write(name, frame)
+    study = tmp_path / "study" / "analysis"
+    study.mkdir(parents=True)
+    text = (
+        content.find("analysis", "transfer.toml")
+        .read_text()
+        .replace("alpha = 0.05", "alpha = 0.05\nresamples = 299")
+    )
+    seen = []
+    for bound in ("0.3", "0.95"):
+        (study / "transfer.toml").write_text(text.replace("bound = 0.3", f"bound = {bound}"))
+        assert main([str(run.path), "--questions", "transfer", "--study", str(study.parent), "--quiet"]) == 0
+        verdicts = run.read("verdicts")
+        seen.append(
+            verdicts[verdicts["subject"].str.contains("mode full") & verdicts["primary"]]["verdict"].iloc[0]
+        )
+    assert seen == ["undecided", "equivalent to none within ±0.95"]
+    assert "transfer" in run.tables()
+
+
+def test_global_local(tables):
+    found = analyze(tables, questions=[question("global-local")])
+    verdict = primary(found).iloc[0]
+    assert verdict["verdict"] == "related"
+    assert "2 local views" in verdict["subject"]
+    assert "least alike" in verdict["reason"]
+    assert {"view", "one view"} <= set(found["heterogeneity"]["grouping"])
+    only = primary(
+        analyze(
+            tables | {"intrinsic": tables["intrinsic"].query("view == 'global'")},
+            questions=[question("global-local")],
+        )
+    )
+    assert only.iloc[0]["status"] == "not measured"
+
+
+def test_interventions(tables):
+    nothing = primary(analyze(tables, questions=[question("interventions")])).iloc[0]
+    assert nothing["status"] == "not measured"
+    assert "no intervention beside" in nothing["reason"]
+    rng = np.random.default_rng(2)
+    models, truth = list(tables["models"]["model"]), tables["models"]["planted_rho"].to_numpy()
+    kinds = ("", "mix", "rebalance", "both")
+    changed = tables | {
+        "intrinsic": result_rows(rng, models, truth, extrinsic=False, interventions=kinds, noise=0.01),
+        "extrinsic": result_rows(rng, models, truth, extrinsic=True, interventions=kinds, noise=0.01).query(
+            "mode == 'frozen'"
+        ),
+    }
+    verdict = primary(analyze(changed, questions=[question("interventions")])).iloc[0]
+    assert verdict["verdict"] == "related"
+    assert verdict["unit"] == "model × intervention"
+    assert verdict["n"] == 18 * 3
+
+
+def test_validity_compares_with_the_bound_of_its_file(tables):
+    found = load_questions(["validity"])[0]
+    spec = {k: v for k, v in found.spec.items() if k != "image_set"} | {"metrics": ["max_skew"], "bound": 0.8}
+    verdict = primary(analyze(tables, questions=[parse("validity", spec, where="validity.toml")])).iloc[0]
+    assert verdict["verdict"] == "related"
+    assert "reaches 0.8" in verdict["reason"]
+    higher = primary(
+        analyze(tables, questions=[parse("validity", spec | {"bound": 0.9999}, where="validity.toml")])
+    ).iloc[0]
+    assert higher["verdict"] == "undecided"
+    assert "falls short" in higher["reason"]
+    lone = primary(analyze({"intrinsic": tables["intrinsic"]}, questions=[found])).iloc[0]
+    assert lone["status"] == "not measured"
+
+
+def test_convergence_from_states(tables, states):
+    asked = question("convergence", test__measures=["cka_debiased", "mutual_knn"], test__standardize=False)
+    found = analyze(tables, questions=[asked], states=states)
+    verdicts = found["verdicts"].set_index("subject")
+    decoder = verdicts.loc["states: cka_debiased in layer decoder"]
+    assert decoder["primary"]
+    assert decoder["estimate"] > 0.3
+    assert "untrained adapter, second seed" in decoder["reason"]
+    tower = verdicts.loc["states: cka_debiased in layer tower"]
+    assert "as in a frozen layer" in tower["reason"]
+    assert tower["verdict"].startswith("equivalent")
+    table = found["convergence"]
+    assert set(table["measure"]) == {"cka_debiased", "mutual_knn"}
+    assert table["p_max"].notna().all()
+    assert len(found["similarity"]) == 2 * 2 * (18 * 17 // 2)
+    named = primary(
+        analyze(tables, questions=[question("convergence", primary__layer="towr")], states=states)
+    ).iloc[0]
+    assert "there are tower, decoder" in named["reason"]
+    assert primary(analyze(tables, questions=[asked])).iloc[0]["status"] == "not measured"
+
+
+def test_the_command_reads_states_of_a_run_folder(tables, states, tmp_path, capsys):
+    run = RunFolder(tmp_path / "run")
+    run.write_manifest(new_manifest(command=["test"]))
+    for name, frame in tables.items():
+        run.write(name, frame)
+    (run.path / "states").mkdir()
+    for model in {k[0] for k in states}:
+        for state in ("pre", "post"):
+            arrays = {k[1]: np.float32(v[1]) for k, v in states.items() if k[0] == model and k[2] == state}
+            about = {
+                "model": model,
+                "state": state,
+                "ids": json.dumps(states[model, "tower", "pre"][0]),
+                "disjoint": "true",
+            }
+            if state == "post":
+                about |= {"task": "vqa", "mode": "full"}
+            save_file(arrays, run.path / "states" / f"{model}-{state}.safetensors", metadata=about)
+    assert main([str(run.path), "--questions", "convergence"]) == 0
+    said = capsys.readouterr().out
+    assert "MB beyond the input" in said
+    assert "vqa full: cka_debiased in layer decoder" in said
+    row = run.read("verdicts").query("primary").iloc[0]
+    assert "disjoint" not in row["reason"]
+    assert main([str(run.path), "--dry-run"]) == 0
+    assert "states: 18 files" in capsys.readouterr().out
+    (run.path / "states" / "broken.safetensors").write_bytes(b"no")
+    assert main([str(run.path), "--questions", "convergence"]) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_two_tables_of_the_users_own(tmp_path, capsys):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=12)
+    models = [f"m{i}" for i in range(12)]
+    for name, values in (("a", x), ("b", x + 0.2 * rng.normal(size=12))):
+        pd.DataFrame({"model": models, "attribute": "gender", "value": np.abs(values)}).to_csv(
+            tmp_path / f"{name}.csv", index=False
+        )
+    pair = [
+        "--intrinsic",
+        str(tmp_path / "a.csv"),
+        "--extrinsic",
+        str(tmp_path / "b.csv"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main([*pair, "--questions", "transfer"]) == 0
+    assert "Does the bias of a CLIP come along" in capsys.readouterr().out
+    cells = RunFolder(tmp_path / "out").read("transfer")
+    assert len(cells) == 1
+    assert cells["verdict"].iloc[0] == "related"
+    assert RunFolder(tmp_path / "out").read("verdicts")["verdict"].iloc[0] == "related"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop(columns="value"), "no column 'value'"),
+        (lambda t: pd.concat([t, t[:1]]), "two rows for"),
+        (lambda t: t.assign(model=t["model"] + "x"), "no model is in both"),
+        (lambda t: t.assign(value="high"), "holds no numbers"),
+    ],
+)
+def test_tables_that_cannot_be_analysed_end_in_one_message(tmp_path, capsys, change, message):
+    table = pd.DataFrame({"model": [f"m{i}" for i in range(6)], "attribute": "gender", "value": range(6)})
+    table.to_csv(tmp_path / "a.csv", index=False)
+    change(table).to_csv(tmp_path / "b.csv", index=False)
+    out = tmp_path / "out"
+    code = main(
+        [
+            "--intrinsic",
+            str(tmp_path / "a.csv"),
+            "--extrinsic",
+            str(tmp_path / "b.csv"),
+            "--out",
+            str(out),
+            "--questions",
+            "transfer",
+        ]
+    )
+    said = capsys.readouterr()
+    assert code == 2
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_one_model_or_a_constant_column_is_undecided_with_a_reason(tmp_path, tables):
+    one = {k: t[t["model"] == "vit-0"] if "model" in t else t for k, t in tables.items()}
+    verdict = primary(analyze(one, questions=[question("transfer")])).iloc[0]
+    assert verdict["verdict"] == "undecided"
+    assert "1 models" in verdict["reason"]
+    flat = tables | {"intrinsic": tables["intrinsic"].assign(value=0.5)}
+    verdict = primary(analyze(flat, questions=[question("transfer")])).iloc[0]
+    assert "intrinsic values of all 18 models are equal" in verdict["reason"]
+
+
+def test_bad_usage_is_told(tmp_path, capsys):
+    assert main([str(tmp_path / "nothing")]) == 2
+    assert "no run to read" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as error:
+        main(["--intrinsic", "a.csv"])
+    assert error.value.code == 2
+    assert main(["--intrinsic", "a.csv", "--extrinsic", "b.csv", "--questions", "transfer"]) == 2
+    assert "a.csv does not exist" in capsys.readouterr().err
+    assert main([str(tmp_path), "--questions", "transfr"]) == 2
+    assert "Did you mean 'transfer'" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, clipbias.analyze as a; a.parser().format_help(); print([m for m in ('torch', 'pandas', 'scipy', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_library_is_importable_alone():
+    code = "import sys, clipbias.analysis; print([m for m in sys.modules if m.startswith('clipbias.') and not m.startswith(('clipbias.analysis', 'clipbias.errors', 'clipbias.content'))])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

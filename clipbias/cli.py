@@ -13,6 +13,7 @@ from clipbias.commands.common import run_command
 # verb -> (module with a ``main(argv) -> int``, one line of help). A new verb is one line here.
 VERBS: dict[str, tuple[str, str]] = {
     "measure": ("clipbias.measure", "measure the bias of CLIP models and write a run folder with a report"),
+    "analyze": ("clipbias.analyze", "correlate and compare what a run measured; a verdict for each question"),
     "report": ("clipbias.report", "write the report of a run folder again from its tables"),
     "models": ("clipbias.commands.models", "list the models that can be named, and which are here"),
     "zoo": ("clipbias.zoo.__main__", "list or train the small CLIPs with planted bias"),

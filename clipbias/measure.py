@@ -320,7 +320,7 @@ def _finish(folder: RunFolder, recipe: Recipe, console) -> None:
     import pandas as pd
 
     from clipbias import probes
-    from clipbias.instrument.validity import false_positives, validity
+    from clipbias.instrument.validity import false_positives, question, summaries, validity
     from clipbias.metrics.record import get
 
     names = list(dict.fromkeys(name for m in recipe.measurements for name in m.metrics))
@@ -339,9 +339,12 @@ def _finish(folder: RunFolder, recipe: Recipe, console) -> None:
     ]
     folder.write("prompts", pd.concat(prompts, ignore_index=True))
     with console.status("checking the instruments on planted truth"):
-        models = folder.read("models")
-        table = validity(folder.read("intrinsic"), models, false_positives(models, recipe))
+        models, intrinsic = folder.read("models"), folder.read("intrinsic")
+        table = validity(intrinsic, models, false_positives(models, recipe))
     folder.write("validity", table)
+    folder.write(
+        "planted", summaries(intrinsic, question()).merge(models[["model", "planted_strength"]], on="model")
+    )
 
 
 def _print(folder: RunFolder, models: list[str]) -> None:

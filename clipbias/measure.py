@@ -348,7 +348,7 @@ def _finish(folder: RunFolder, recipe: Recipe, console) -> None:
 
 
 def _print(folder: RunFolder, models: list[str]) -> None:
-    """Print models x metrics on the global view: value, interval and worst group."""
+    """Print models x metrics on the global view (value, interval, worst group), and the proof on planted truth."""
     from clipbias.commands.tables import print_table
 
     for (image_set, attribute), table in overview(folder.read("intrinsic"), models).items():
@@ -356,6 +356,29 @@ def _print(folder: RunFolder, models: list[str]) -> None:
             table,
             title=f"{image_set}, perceived {attribute}, all images (mean over probes; interval; worst group)",
         )
+    validity = folder.read("validity")
+    if len(validity):
+        print_table(
+            proof(validity), title="Do the instruments see what was planted? (analysis/validity.toml)"
+        )
+
+
+def proof(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the validity table as text: what was planted, what was found, against the bound declared before."""
+    import pandas as pd
+
+    records = []
+    for row in table.itertuples(index=False):
+        number = {name: "" if pd.isna(getattr(row, name)) else f"{getattr(row, name):.3f}" for name in
+                  ("spearman", "ci_low", "ci_high", "spearman_unsigned", "bound", "false_positive_rate")}  # fmt: skip
+        between = f" [{number['ci_low']}, {number['ci_high']}]" if number["ci_low"] else ""
+        records.append(
+            {"metric": row.metric, "Spearman with planted strength": number["spearman"] + between,
+             "without direction": number["spearman_unsigned"], "bound": number["bound"],
+             "false positives at 5 %": number["false_positive_rate"], "models": str(row.n_models),
+             "verdict": f"{row.verdict}. {row.reason}".removesuffix(". ")}
+        )  # fmt: skip
+    return pd.DataFrame(records)
 
 
 def overview(intrinsic: pd.DataFrame, models: Sequence[str]) -> dict[tuple[str, str], pd.DataFrame]:

@@ -136,6 +136,7 @@ def _write(tensors: dict[str, np.ndarray], path: Path) -> None:
     os.close(handle)
     try:
         save_file(tensors, temporary)
+        os.chmod(temporary, 0o644)  # mkstemp makes it private
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)

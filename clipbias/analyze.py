@@ -320,7 +320,9 @@ def read_states(
         return ({"states": dict(states)} if states else {}), {}
     from safetensors import SafetensorError, safe_open
 
-    found, facts, disjoint = {}, {}, {}
+    found: dict[tuple[str, ...], object] = {}
+    facts: dict[tuple[str, ...], dict[str, str]] = {}
+    disjoint: dict[str, list[bool]] = {}
     for path in state_files(states):
         try:
             with safe_open(path, framework="np") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from clipbias.analysis.intervals import bca, bonett_wright
 from clipbias.analysis.permutations import orders, two_sided
 from clipbias.analysis.power import (
     METHODS,
+    PowerOptions,
     equivalence_test,
     minimum_detectable_correlation,
     models_to_detect,
@@ -130,7 +132,7 @@ class Correlation:
         return text
 
 
-def design(controls: object, n: int) -> tuple[np.ndarray, tuple[str, ...]]:
+def design(controls: Any, n: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return control variables as columns (categories as indicators), and their names.
 
     Raises
@@ -181,7 +183,7 @@ def _aligned(x: object, y: object) -> tuple[np.ndarray, np.ndarray, pd.Index | N
     return a, b, None
 
 
-def _pick(values: object, index: pd.Index | None, n: int, name: str) -> object:
+def _pick(values: Any, index: pd.Index | None, n: int, name: str) -> Any:
     """Return families or controls in the order of the aligned models."""
     if values is None:
         return None
@@ -195,8 +197,8 @@ def _pick(values: object, index: pd.Index | None, n: int, name: str) -> object:
         if gone:
             raise DataError(f"{name} are not known for {gone[:3]}.")
         return [values[m] for m in index]
-    if len(values) != n and not isinstance(values, Mapping):  # type: ignore[arg-type]
-        raise DataError(f"{len(values)} {name} for {n} models.")  # type: ignore[arg-type]
+    if len(values) != n and not isinstance(values, Mapping):
+        raise DataError(f"{len(values)} {name} for {n} models.")
     return values
 
 
@@ -300,7 +302,7 @@ def correlate(
     keep = np.isfinite(a) & np.isfinite(b) & np.isfinite(z).all(1)
     notes = [] if keep.all() else [f"{int((~keep).sum())} {unit} without all values were left out"]
     a, b, z = a[keep], b[keep], z[keep]
-    fam_array = None if fam is None else np.array([str(f) for f in fam], dtype=object)[keep]  # type: ignore[union-attr]
+    fam_array = None if fam is None else np.array([str(f) for f in fam], dtype=object)[keep]
     n = len(a)
     count = int(np.linalg.matrix_rank(z - z.mean(0))) if z.size else 0
     if n < 4 + count:
@@ -356,7 +358,7 @@ def correlate(
     if drawn.exact and 1 / len(drawn.indices) * (2 if within is None else 1) >= alpha:
         notes.append(f"the smallest p that {len(drawn.indices)} permutations can give is not below {alpha:g}")
     p_between, between_n, lofo = _over_families(a, b, z, fam_array, method, count, resamples, seed)
-    power = {"method": method, "controls": count, "alpha": alpha}
+    power: PowerOptions = {"method": method, "controls": count, "alpha": alpha}
     return Correlation(
         estimate=estimate,
         p_value=p_value,

@@ -176,13 +176,16 @@ def _add_products(flat: torch.Tensor, total: torch.Tensor, *, weight: int, block
         total[start : start + block, start:] += (rows @ flat[start:].T).double() * weight
 
 
-def _by_strips(kernels: Sequence[LinearKernel], rows: int) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+def _by_strips(
+    kernels: Sequence[LinearKernel], rows: int
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Sum over whole rows of all Gram matrices and keep the second moments over images."""
     n, count, like = kernels[0].n, len(kernels), kernels[0].features
     buffer = torch.empty((count, rows, n), dtype=like.dtype, device=like.device)
-    shape = {"dtype": torch.float64, "device": like.device}
-    total, own_cross, squares = (torch.zeros((count, count), **shape) for _ in range(3))
-    own = torch.empty((n, count), **shape)
+    total, own_cross, squares = (
+        torch.zeros((count, count), dtype=torch.float64, device=like.device) for _ in range(3)
+    )
+    own = torch.empty((n, count), dtype=torch.float64, device=like.device)
     for start in range(0, n, rows):
         i = slice(start, min(start + rows, n))
         strip = buffer[:, : i.stop - i.start]

@@ -76,7 +76,7 @@ def _columns(values: np.ndarray, z: np.ndarray, *, ranks: bool) -> tuple[np.ndar
         column = rankdata(column) if ranks else column
         column = residuals(column, z[rows])
         spread = np.linalg.norm(column)
-        if spread > 1e-9 * max(1e-300, np.linalg.norm(values[rows, j])):
+        if spread > 1e-9 * max(1e-300, float(np.linalg.norm(values[rows, j]))):
             out[rows, j] = column / spread
     return out, known
 

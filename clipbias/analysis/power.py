@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypedDict
 
 from scipy.stats import norm, t
 
@@ -15,6 +16,14 @@ from clipbias.errors import DataError, StatusError, nearest
 
 METHODS = ("spearman", "pearson", "kendall")
 _SPREAD = {"pearson": (1.0, 3), "spearman": (1.06, 3), "kendall": (0.437, 4)}
+
+
+class PowerOptions(TypedDict, total=False):
+    """The options that the functions here share, to hand them on together."""
+
+    method: str
+    controls: int
+    alpha: float
 
 
 def _check(method: str) -> None:

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clipbias import content
 from clipbias.analysis.power import METHODS
@@ -57,19 +58,19 @@ class Question:
         """Return a section, empty when the file has none."""
         return self.spec.get(name, {})
 
-    def test(self, key: str, default: object = None) -> object:
+    def test(self, key: str, default: object = None) -> Any:
         """Return a setting of the test (for a validity file, of the file itself)."""
         return (self.spec if self.kind == "validity" else self.section("test")).get(key, default)
 
     @property
     def bound(self) -> float:
         """The declared bound."""
-        return float(self.test("bound", 0.05 if self.kind == "convergence" else 0.3))  # type: ignore[arg-type]
+        return float(self.test("bound", 0.05 if self.kind == "convergence" else 0.3))
 
     @property
     def alpha(self) -> float:
         """Level of the tests."""
-        return float(self.test("alpha", 0.05))  # type: ignore[arg-type]
+        return float(self.test("alpha", 0.05))
 
     @property
     def statistic(self) -> str:
@@ -79,7 +80,7 @@ class Question:
     @property
     def resamples(self) -> int:
         """Random permutations."""
-        return int(self.test("resamples", 9999))  # type: ignore[call-overload]
+        return int(self.test("resamples", 9999))
 
 
 def parse(name: str, spec: Mapping, *, where: str) -> Question:
@@ -107,8 +108,8 @@ def parse(name: str, spec: Mapping, *, where: str) -> Question:
             if not isinstance(values, Mapping):
                 raise DataError(f"{where}: {section!r} must be a section, [{section}].")
             allowed = schema[section]
-            for key in values if allowed is not None else ():
-                if key not in allowed:
+            for key in values:
+                if allowed is not None and key not in allowed:
                     raise DataError(f"{where}: {section}.{key} is not known." + nearest(key, allowed))
     question = Question(str(name), str(kind), spec["question"].strip(), dict(spec))
     for key, value in (("bound", question.bound), ("alpha", question.alpha)):

@@ -56,12 +56,12 @@ def pairwise_procrustes(arrays: Sequence, *, measure: str = "nuclear", **options
     held = [_factor(f) if f.p > f.n else None for f in features]
     with torch.no_grad():
         for a in range(count):
-            left = _factor(features[a]) if held[a] is None else held[a]
+            left = _factor(features[a]) if (one := held[a]) is None else one
             for b in range(a + 1, count):
-                right = _factor(features[b]) if held[b] is None else held[b]
-                out[a, b] = out[b, a] = float(torch.linalg.svdvals(left.T @ right).sum())  # type: ignore[union-attr]
-    for i, one in enumerate(features):
-        if one.constant:
+                right = _factor(features[b]) if (two := held[b]) is None else two
+                out[a, b] = out[b, a] = float(torch.linalg.svdvals(left.T @ right).sum())
+    for i, matrix in enumerate(features):
+        if matrix.constant:
             out[i] = out[:, i] = np.nan
     out = np.where(out > 1, np.where(out < 1 + 1e-9, 1.0, out), out)  # rounding of two equal spaces
     if measure == "distance":

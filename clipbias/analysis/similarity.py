@@ -25,18 +25,22 @@ CCA_MEASURES = ("cca_mean", "cca_r2", "svcca", "pwcca")
 DEFAULT = ("cka_debiased", "cka_biased", "mutual_knn", "procrustes", "rsa_spearman")
 DISTANCES = frozenset({"procrustes_distance", "procrustes_angular"})  # lower is more alike
 
+
+def _rsa(compare: str, distance: str) -> Callable[..., np.ndarray]:
+    return lambda f, **_: pairwise_rsa(f, distance=distance, compare=compare)
+
+
 _OTHERS: dict[str, Callable[..., np.ndarray]] = {
     "procrustes": lambda f, **_: pairwise_procrustes(f),
     "procrustes_distance": lambda f, **_: pairwise_procrustes(f, measure="distance"),
     "procrustes_angular": lambda f, **_: pairwise_procrustes(f, measure="angular"),
     "mutual_knn": lambda f, k, **_: pairwise_mutual_knn(f, k=k),
     "cknna": lambda f, k, **_: pairwise_cknna(f, k=k),
-} | {
-    f"rsa_{compare}{suffix}": lambda f, compare=compare, distance=distance, **_: pairwise_rsa(
-        f, distance=distance, compare=compare
-    )
-    for compare in ("spearman", "pearson", "cosine")
-    for distance, suffix in (("euclidean", ""), ("correlation", "_correlation"))
+    **{
+        f"rsa_{compare}{suffix}": _rsa(compare, distance)
+        for compare in ("spearman", "pearson", "cosine")
+        for distance, suffix in (("euclidean", ""), ("correlation", "_correlation"))
+    },
 }
 MEASURES = (*CKA_MEASURES, *_OTHERS, *CCA_MEASURES)
 
@@ -114,7 +118,9 @@ class Similarity:
             for column, part in (("null_mean", "mean"), ("null_sd", "sd"), ("z", "z"), ("p", "p")):
                 frame[column] = np.nan if null is None else getattr(null, part)[a, b]
             why = self.reasons.get((measure, standardized), {})
-            frame["reason"] = [why.get(i, why.get(j, "")) for i, j in zip(a, b, strict=True)]
+            frame["reason"] = [
+                why.get(i, why.get(j, "")) for i, j in zip(a.tolist(), b.tolist(), strict=True)
+            ]
             if measure == "pwcca":  # asymmetric: the other side is a value too
                 frame["value_from_b"] = values[b, a]
             frame["status"] = np.where(frame["value"].notna(), "ok", "not defined")
@@ -125,7 +131,7 @@ class Similarity:
 
 def align(
     states: Mapping, ids: Sequence | None
-) -> tuple[list[tuple], list, list | None, list[np.ndarray | None]]:
+) -> tuple[list[tuple[str, str, str]], list, list | None, list[np.ndarray | None]]:
     """Check keys and image ids by value; return keys, arrays, the common ids and the row order of each array."""
     if not states:
         raise DataError("no states to compare.")
@@ -134,18 +140,19 @@ def align(
         parts = (key,) if isinstance(key, str) else tuple(str(k) for k in key)
         if len(parts) > 3:
             raise DataError(f"state {key!r}: a key is (model, layer, state).")
-        keys.append(parts + ("",) * (3 - len(parts)))
+        model, layer, state = (*parts, "", "", "")[:3]
+        keys.append((model, layer, state))
         paired = isinstance(value, tuple) and len(value) == 2
         own.append(list(value[0]) if paired else None if ids is None else list(ids))
         arrays.append(value[1] if paired else value)
-    common = own[0]
-    if any((o is None) != (common is None) for o in own):
+    given = [o for o in own if o is not None]
+    if 0 < len(given) < len(own):
         bare = next(i for i, o in enumerate(own) if o is None)
         raise DataError(f"{describe(keys[bare])} has no image ids while others have: give them for all.")
-    orders: list[np.ndarray | None] = []
-    if common is None:
+    if not given:
         return keys, arrays, None, [None] * len(keys)
-    for key, array, mine in zip(keys, arrays, own, strict=True):
+    common, orders = given[0], list[np.ndarray | None]()
+    for key, array, mine in zip(keys, arrays, given, strict=True):
         rows = array.shape[0] if hasattr(array, "shape") else len(array)
         if len(mine) != rows:
             raise DataError(f"{describe(key)}: {len(mine)} image ids for {rows} rows.")
@@ -260,7 +267,9 @@ def similarity(
         n = features[0].n
         errors_here, null_here = errors and n >= 5, null and n >= 6
         if chosen is None:
-            chosen = plan_gram(n, [f.p for f in features], errors=errors_here, dtype=dtype, **limits)
+            chosen = plan_gram(
+                n, [f.p for f in features], errors=errors_here, kernel="linear", dtype=dtype, **limits
+            )
             if announce is not None:
                 announce(f"{len(features)} states of {n} images: {chosen}")
         constant = {

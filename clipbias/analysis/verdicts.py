@@ -8,6 +8,7 @@ import pandas as pd
 
 from clipbias.analysis.correlate import UNDECIDED, Correlation
 from clipbias.analysis.power import (
+    PowerOptions,
     minimum_detectable_correlation,
     models_to_detect,
     models_to_exclude,
@@ -46,7 +47,7 @@ def what_it_takes(
     estimate: float, n: int, *, bound: float, method: str, controls: int = 0, unit: str = "models"
 ) -> str:
     """Return in words what would decide an undecided correlation."""
-    power = {"method": method, "controls": controls}
+    power: PowerOptions = {"method": method, "controls": controls}
     detect, exclude = models_to_detect(estimate, **power), models_to_exclude(bound, **power)
     found = "no number" if math.isinf(detect) else f"{detect:.0f}"
     return (

@@ -19,6 +19,7 @@ from clipbias.errors import DataError, StatusError
 from clipbias.instrument import images as image_sets
 from clipbias.instrument.recipe import Measurement, Recipe
 from clipbias.metrics import inference
+from clipbias.metrics.inference import Inputs
 from clipbias.metrics.inputs import Association, Classification, Ranking, Retrieval
 from clipbias.metrics.record import get
 from clipbias.models import load_model
@@ -250,7 +251,7 @@ class _Part:
 
     # -- metrics ----------------------------------------------------------------------------------
 
-    def inputs(self, attribute: str, mask: np.ndarray | None = None) -> dict[str, object]:
+    def inputs(self, attribute: str, mask: np.ndarray | None = None) -> dict[str, Inputs]:
         """Return the input of each kind of metric for the images of a view; what the data do not allow is absent."""
         m, table = self.measurement, self.images.table
         rows = np.arange(len(table)) if mask is None else np.flatnonzero(mask)
@@ -260,7 +261,7 @@ class _Part:
             "strata": None if self.blocks is None else self.blocks[rows],
         }  # fmt: skip
         scores = self.texts @ values.T
-        inputs: dict[str, object] = {"ranking": Ranking(scores, self.concepts, **shared)}
+        inputs: dict[str, Inputs] = {"ranking": Ranking(scores, self.concepts, **shared)}
         if m.truth or m.harmful:
             classes, similarity = self.concepts, scores
             harmful: list[str] = []
@@ -333,7 +334,7 @@ class _Part:
                     records.append({**key, **row})
         return records
 
-    def _bands(self, view: views.View, attribute: str, inputs: dict[str, object]) -> list[dict]:
+    def _bands(self, view: views.View, attribute: str, inputs: dict[str, Inputs]) -> list[dict]:
         """Return the 95 % band of random subsets with the size and composition of a view."""
         draws = self.recipe.random_subsets
         names = [
@@ -418,7 +419,7 @@ def _missing(metric: str, measurement: Measurement) -> str:
     return f"{metric} needs {what}; {measurement.image_set} with {measurement.probe} has none."
 
 
-def inputs_of(model: str, recipe: Recipe, measurement: Measurement, attribute: str) -> dict[str, object]:
+def inputs_of(model: str, recipe: Recipe, measurement: Measurement, attribute: str) -> dict[str, Inputs]:
     """Return the metric inputs of one model on all images of a measurement; embeddings come from the cache."""
     part = _Part(
         Unit(model, recipe),

@@ -200,25 +200,24 @@ def main(argv: list[str] | None = None) -> int:
             json.loads((names / "meta/groups.json").read_text()),
         )
         seen: list[dict] = []
-        shared: set[str] | None = None
         packed = {}
         for style, pinned in PACKAGES.items():
             source = fetch(*pinned, folder)
             icons, chars = (json.loads((source / f"{part}.json").read_text()) for part in ("icons", "chars"))
             svg = {e["hexcode"]: svg_of(icons, chars, e["hexcode"]) for e in [*people, *objects]}
             packed[style] = {code: text for code, text in sorted(svg.items()) if text}
-            shared = set(packed[style]) if shared is None else shared & set(packed[style])
+        shared = set.intersection(*map(set, packed.values()))
         objects = [o for o in objects if o["hexcode"] in shared]
         wanted = {e["hexcode"] for e in [*people, *objects]}
-        for style, svg in packed.items():
-            svg = {code: text for code, text in svg.items() if code in wanted}
+        for style, pictures in packed.items():
+            kept = {code: text for code, text in pictures.items() if code in wanted}
             data = lzma.compress(
-                json.dumps(svg, ensure_ascii=False, separators=(",", ":")).encode(),
+                json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode(),
                 preset=9 | lzma.PRESET_EXTREME,
             )
             (out / f"{style}.json.xz").write_bytes(data)
-            seen += visibility(Art(style, svg), people)
-            print(f"{style}: {len(svg)} pictures, {len(data) / 2**20:.2f} MiB")
+            seen += visibility(Art(style, kept), people)
+            print(f"{style}: {len(kept)} pictures, {len(data) / 2**20:.2f} MiB")
     write_csv(out / "people.csv", people)
     write_csv(out / "objects.csv", objects)
     write_csv(out / "visibility.csv", seen)

@@ -112,7 +112,8 @@ def emoji_people(
     def read(rows: Sequence[int]) -> list[bytes]:
         for row in rows:
             if row not in drawn:
-                drawn[row] = picture(*codes[row], size)
+                style, hexcode = codes[row]
+                drawn[row] = picture(style, hexcode, size)
         return [drawn[row] for row in rows]
 
     return ImageSet(

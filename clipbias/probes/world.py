@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Literal
 
@@ -70,17 +70,17 @@ class World(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    n: int = Field(1000, ge=1)
-    seed: int = Field(0, ge=0)
+    n: int = Field(default=1000, ge=1)
+    seed: int = Field(default=0, ge=0)
     attribute: Literal["gender", "tone"] = "gender"
     target: Literal["role", "object"] = "role"
-    rho: float | None = Field(None, ge=0, le=1)
+    rho: float | None = Field(default=None, ge=0, le=1)
     rho_in: dict[str, float] = Field(default_factory=dict)
     styles: tuple[str, ...] = ("twemoji", "noto")
-    size: int = Field(64, ge=16, le=1024)
-    noise: float = Field(40.0, ge=0)
-    bystanders: float = Field(0.0, ge=0, le=1)
-    crossed: int = Field(0, ge=0)
+    size: int = Field(default=64, ge=16, le=1024)
+    noise: float = Field(default=40.0, ge=0)
+    bystanders: float = Field(default=0.0, ge=0, le=1)
+    crossed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _known(self) -> World:
@@ -123,7 +123,12 @@ def scenes(world: World) -> pd.DataFrame:
     known = definition()
     rng = np.random.default_rng([world.seed, 1])
     if world.crossed:
-        cells = [np.arange(world.crossed), list(known["roles"]), list(known["contexts"]), list(world.styles)]
+        cells: list[Iterable] = [
+            np.arange(world.crossed),
+            list(known["roles"]),
+            list(known["contexts"]),
+            list(world.styles),
+        ]
         base = pd.DataFrame(list(product(*cells)), columns=["repeat", "role", "context", "style"])
         base["object"] = rng.choice(list(known["objects"]), len(base))
         twins = pd.DataFrame(list(product(LEVELS["gender"], LEVELS["tone"])), columns=["gender", "tone"])

@@ -38,7 +38,7 @@ def answer_interventions(
         if "intervention" not in table.columns or set(table["intervention"].astype(str)) <= {baseline}:
             gone = f"the {side} table has no intervention beside {baseline!r}"
             break
-        on = [c for c in question.test("on", ["attribute"]) if c in table.columns]  # type: ignore[union-attr]
+        on = [c for c in question.test("on", ["attribute"]) if c in table.columns]
         values, keys = side_values(question, side, table, [*on, "intervention"], ideals)
         base = values[values["intervention"] == baseline].drop(columns="intervention")
         joined = values[values["intervention"] != baseline].merge(

@@ -43,7 +43,7 @@ def answer_global_local(
             views.loc[
                 views["kind"].astype(str).isin(list(question.test("exclude_kinds", []))), "view"
             ].astype(str)
-        )  # type: ignore[call-overload]
+        )
     on = [c for c in ("image_set", "attribute") if c in table.columns]
     values, keys = side_values(question, "intrinsic", table, [*on, "view"], ideals)
     rows, seen = [], False

@@ -72,7 +72,7 @@ def answer_convergence(
                 continue
             found = similarity(
                 part, measures=_measures(question, measure), standardize=bool(question.test("standardize", True)),
-                k=int(question.test("neighbours", 10)), device=device, announce=announce,  # type: ignore[call-overload]
+                k=int(question.test("neighbours", 10)), device=device, announce=announce,
             )  # fmt: skip
             members[layer], index = ordered_states(found, layer, before=before, after=after)
             if found.n >= 5 and np.isfinite(found.matrix("cka_debiased")[np.ix_(index, index)]).all():
@@ -105,7 +105,7 @@ def answer_convergence(
 
 
 def _measures(question: Question, primary: str) -> list[str]:
-    measures = list(question.test("measures", []))  # type: ignore[call-overload]
+    measures = list(question.test("measures", []))
     return list(dict.fromkeys([*measures, primary, "cka_debiased"]))
 
 

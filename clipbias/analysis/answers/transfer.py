@@ -44,9 +44,9 @@ def answer_transfer(
     left, right = (side_table(question, s, tables) for s in ("intrinsic", "extrinsic"))
     assert left is not None
     assert right is not None
-    each = [c for c in question.test("each", []) if c in right.columns]  # type: ignore[union-attr]
+    each = [c for c in question.test("each", []) if c in right.columns]
     kept = select(right, question.section("extrinsic").get("where", {}), name="extrinsic")
-    groups = [({}, right)]
+    groups: list[tuple[dict[str, object], pd.DataFrame]] = [({}, right)]
     if each and len(kept):
         groups = []
         for values in sorted(set(zip(*(kept[c].astype(str) for c in each), strict=True))):
@@ -65,7 +65,7 @@ def _one_transfer(
     out: Answer, question: Question, tables: Mapping[str, pd.DataFrame], left: pd.DataFrame, right: pd.DataFrame,
     named: Mapping[str, object], wanted: dict[str, object], ideals: Mapping[str, float], seed: int,
 ) -> None:  # fmt: skip
-    on = [c for c in question.test("on", ["attribute"]) if c in left.columns and c in right.columns]  # type: ignore[union-attr]
+    on = [c for c in question.test("on", ["attribute"]) if c in left.columns and c in right.columns]
     x, x_keys = side_values(question, "intrinsic", left, on, ideals)
     y, y_keys = side_values(question, "extrinsic", right, on, ideals)
     subject = words({**wanted, **named})
@@ -78,7 +78,7 @@ def _one_transfer(
         return
     shared = pd.Index(sorted(set(x["model"]) & set(y["model"])), name="model")
     models = tables.get("models")
-    controls, unknown = columns_of(models, list(question.test("controls", [])), shared)  # type: ignore[call-overload]
+    controls, unknown = columns_of(models, list(question.test("controls", [])), shared)
     families = families_of(models, question.test("families"), shared)
     reason = f"not partialled out, unknown or constant: {', '.join(unknown)}" if unknown else ""
     x, y = x[x["model"].isin(shared) | (len(shared) == 0)], y[y["model"].isin(shared) | (len(shared) == 0)]

@@ -101,10 +101,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
 
     def run() -> int:
-        study, _ = made.parse_known_args(words)
-        if study.study:
-            made.set_defaults(**_study(study.study))
-        return _main(made.parse_args(words))
+        first, _ = made.parse_known_args(words)
+        given = _study(first.study) if first.study else {}
+        models = given.pop("models", None)  # --models collects, so a default would be added to
+        made.set_defaults(**given)
+        options = made.parse_args(words)
+        options.models = options.models or models
+        return _main(options)
 
     return run_command(run)
 

@@ -34,7 +34,7 @@ metrics = ["max_skew", "c_asc", "zero_shot_disparity", "kl_recall"]
 recall_k = 5
 only = { style = "noto", context = "park" }
 """
-MODELS = ["zoo:resnet-50", "zoo:resnet-65", "zoo:resnet-80", "zoo:resnet-95"]
+MODELS = ["zoo:resnet-50", "zoo:resnet-70", "zoo:resnet-85", "zoo:resnet-95"]
 
 
 @pytest.fixture(autouse=True)
@@ -161,7 +161,7 @@ def test_full_size_models_and_local_checkpoints_run_end_to_end(study, tmp_path):
     from clipbias.models import load_model
 
     spec = "random:ViT-B-32?seed=0"
-    state = load_model(spec).model.state_dict()
+    state = load_model(spec).network.state_dict()
     save_file({k: v.contiguous().clone() for k, v in state.items()}, tmp_path / "m.safetensors")
     torch.save({"state_dict": state}, tmp_path / "m.pt")
     recipe = RECIPE.replace('context = "park"', 'context = "park", tone = "1"').replace(
@@ -240,7 +240,7 @@ def test_editing_the_validity_question_changes_the_verdict(study, tmp_path):
 def test_removing_a_content_file_is_noticed(study, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(content, "shipped", lambda: study)
     assert run("--models", "random:ViT-B-32", "--out", tmp_path / "run") == 2
-    assert "was not found" in capsys.readouterr().err
+    assert "there is no probe set 'roles'" in capsys.readouterr().err
 
 
 def test_a_study_file_sets_options_and_the_command_line_wins(tmp_path, monkeypatch):

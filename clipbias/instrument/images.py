@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from pathlib import Path
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -51,6 +52,7 @@ def _load(name: str, options: str) -> ImageSet:
     kind, _, rest = name.partition(":")
     path, _, query = rest.partition("?")
     given: dict = dict(parse_qsl(query, keep_blank_values=True))
+    given.setdefault("images", str(Path(path).parent))
     for key in _LISTS:
         if key in given:
             given[key] = tuple(part for part in given[key].split(",") if part)

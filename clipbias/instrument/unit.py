@@ -27,6 +27,9 @@ from clipbias.results import rows as result_rows
 
 EXAMPLES = 3  # pictures shown per model and attribute
 MAX_BAD = 0.01
+BAND_COLUMNS = [
+    "model", "image_set", "view", "attribute", "probe", "metric", "size", "q_low", "q_mid", "q_high",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -226,7 +229,7 @@ class _Part:
         return {
             "intrinsic": pd.DataFrame([{**base, "stage": "pre", **record} for record in records]),
             "views": views.slice_cards(found, self.images, model=self.unit.model),
-            "null_bands": pd.DataFrame([{**base, **band} for band in bands]),
+            "null_bands": pd.DataFrame([{**base, **band} for band in bands], columns=BAND_COLUMNS),
             "examples": self._examples(),
             "left_out": everything.assign(**base),
         }
@@ -346,9 +349,12 @@ class _Part:
         masks = self._random_masks(view, attribute, draws)
         bands = []
         for name in names:
-            values = inference.point_values(
-                name, inputs[input_of(name)], masks, protocol=self.recipe.protocol
-            )
+            try:
+                values = inference.point_values(
+                    name, inputs[input_of(name)], masks, protocol=self.recipe.protocol
+                )
+            except StatusError:
+                continue  # the view's own row says why, for example k larger than n
             means = np.ma.masked_invalid(values).mean(axis=1).compressed()
             if len(means) == 0:
                 continue

@@ -188,8 +188,11 @@ def test_ctrl_c_passes_through_and_ends_the_workers():
         run_units([0, 1], work.sleep, on_done=interrupt)
 
 
+# A shell that runs the tests in the background makes them ignore Ctrl-C, and the script would inherit that.
 SCRIPT = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {tests!r})
 import engine_work
 from clipbias.engine import run_units

@@ -97,7 +97,7 @@ def test_neutral_captions_name_no_attribute():
     texts = w.captions(w.scenes(w.World(n=200, seed=0)))
     words = {"woman", "man", "skin", "light", "dark"}
     for column in texts.columns[texts.columns.str.startswith("neutral")]:
-        assert not (texts[column].str.split().map(set) & words).map(bool).any()
+        assert not texts[column].map(lambda text: bool(words & set(text.split()))).any()
     assert texts["gendered0"].str.contains("woman|man").all()
 
 

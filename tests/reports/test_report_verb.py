@@ -33,7 +33,7 @@ def test_a_run_becomes_a_page(run, capsys):
 def test_out_names_the_run_and_html_the_page(run, tmp_path, capsys):
     page = tmp_path / "sub" / "audit.html"
     assert report.main(["--out", str(run.path), "--html", str(page), "--title", "Audit <1>", "--quiet"]) == 0
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == f"{page}\n"
     assert "<h1>Audit &lt;1&gt;</h1>" in page.read_text(encoding="utf-8")
 
 
@@ -98,7 +98,7 @@ def test_help_has_an_example_and_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "python -m clipbias.report runs/default" in done.stdout
+    assert "clipbias report runs/default" in done.stdout
 
 
 def test_a_report_needs_no_torch():

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 from clipbias.commands.common import command_parser, run_command, shared_options
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from clipbias.instrument.recipe import Recipe
     from clipbias.results.run import RunFolder
 
@@ -353,6 +351,7 @@ def _finish(folder: RunFolder, recipe: Recipe, console) -> None:
 def _print(folder: RunFolder, models: list[str]) -> None:
     """Print models x metrics on the global view (value, interval, worst group), and the proof on planted truth."""
     from clipbias.commands.tables import print_table
+    from clipbias.instrument.overview import overview, proof
 
     for (image_set, attribute), table in overview(folder.read("intrinsic"), models).items():
         print_table(
@@ -364,60 +363,6 @@ def _print(folder: RunFolder, models: list[str]) -> None:
         print_table(
             proof(validity), title="Do the instruments see what was planted? (analysis/validity.toml)"
         )
-
-
-def proof(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the validity table as text: what was planted, what was found, against the bound declared before."""
-    import pandas as pd
-
-    records = []
-    for row in table.itertuples(index=False):
-        number = {name: "" if pd.isna(getattr(row, name)) else f"{getattr(row, name):.3f}" for name in
-                  ("spearman", "ci_low", "ci_high", "spearman_unsigned", "bound", "false_positive_rate")}  # fmt: skip
-        between = f" [{number['ci_low']}, {number['ci_high']}]" if number["ci_low"] else ""
-        records.append(
-            {"metric": row.metric, "Spearman with planted strength": number["spearman"] + between,
-             "without direction": number["spearman_unsigned"], "bound": number["bound"],
-             "false positives at 5 %": number["false_positive_rate"], "models": str(row.n_models),
-             "verdict": f"{row.verdict}. {row.reason}".removesuffix(". ")}
-        )  # fmt: skip
-    return pd.DataFrame(records)
-
-
-def overview(intrinsic: pd.DataFrame, models: Sequence[str]) -> dict[tuple[str, str], pd.DataFrame]:
-    """Return a table of models x metrics per image set and attribute, as text with intervals."""
-    import pandas as pd
-
-    from clipbias.metrics.record import get
-
-    rows = intrinsic[
-        (intrinsic["view"] == "global")
-        & (intrinsic["stage"] == "pre")
-        & intrinsic["model"].isin(list(models))
-    ]
-    tables = {}
-    for key, part in rows.groupby(["image_set", "attribute"], sort=False):
-        whole = part[
-            (part["probe"] == "") & ~part["metric"].map(lambda name: get(name).per_group)
-            | (part["metric"] == "weat")
-        ]
-        worst = part[(part["probe"] != "") & (part["group"] != "")]
-        texts = {}
-        for metric in whole["metric"].unique():
-            groups = worst[worst["metric"] == metric].groupby("model", sort=False)["group"]
-            often = groups.agg(lambda g: g.value_counts().index[0])
-            mine = whole[whole["metric"] == metric].drop_duplicates("model").set_index("model")
-            texts[metric] = {m: _cell(row, row["group"] or often.get(m, "")) for m, row in mine.iterrows()}
-        if texts:
-            table = pd.DataFrame(texts).reindex([m for m in models if m in set(part["model"])]).fillna("")
-            tables[key] = table.rename_axis("model").reset_index()
-    return tables
-
-
-def _cell(row: pd.Series, group: str) -> str:
-    if row["status"] != "ok":
-        return str(row["status"])
-    return f"{row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}] {group}".strip()
 
 
 def _plan(specs: list[str], recipe: Recipe, options: argparse.Namespace) -> int:

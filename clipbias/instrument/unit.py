@@ -355,10 +355,14 @@ class _Part:
                 )
             except StatusError:
                 continue  # the view's own row says why, for example k larger than n
-            means = np.ma.masked_invalid(values).mean(axis=1).compressed()
+            have = ~np.isnan(values)
+            # −inf (a group absent from a list) stays in the mean over probes, as it does in the view's own row.
+            means = (
+                np.where(have, values, 0).sum(axis=1)[have.any(axis=1)] / have.sum(axis=1)[have.any(axis=1)]
+            )
             if len(means) == 0:
                 continue
-            low, middle, high = np.quantile(means, [0.025, 0.5, 0.975])
+            low, middle, high = np.quantile(means, [0.025, 0.5, 0.975], method="nearest")
             bands.append(
                 {"view": view.name, "attribute": attribute, "probe": "", "metric": name, "size": view.size,
                  "q_low": low, "q_mid": middle, "q_high": high}

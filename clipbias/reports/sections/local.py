@@ -24,8 +24,10 @@ def local(ctx: Context) -> Content | None:
     if frame.empty:
         return None
     key = ["image_set", "attribute", "metric"]
-    low = frame[["value", "q_low", "ci_low", "global_value"]].min(axis=1).groupby([frame[k] for k in key])
-    high = frame[["value", "q_high", "ci_high", "global_value"]].max(axis=1).groupby([frame[k] for k in key])
+    # The axis spans what is finite: the skew of an absent group is −inf.
+    finite = frame.where(frame != -math.inf)
+    low = finite[["value", "q_low", "ci_low", "global_value"]].min(axis=1).groupby([frame[k] for k in key])
+    high = finite[["value", "q_high", "ci_high", "global_value"]].max(axis=1).groupby([frame[k] for k in key])
     ctx.shared.add(
         "local",
         frame[COLUMNS].assign(

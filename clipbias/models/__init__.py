@@ -13,11 +13,11 @@ from clipbias.models.spec import ModelSpec, parse_spec, parse_specs, split_specs
 if TYPE_CHECKING:
     from clipbias.models.build import ModelWarning
     from clipbias.models.clip import BrokenImages, Clip
-    from clipbias.models.load import load_model
+    from clipbias.models.load import Source, load_model
     from clipbias.models.metadata import list_models
 
 __all__ = [
-    "BrokenImages", "Clip", "ModelSpec", "ModelWarning", "list_models", "load_model", "parse_spec", "parse_specs",
+    "BrokenImages", "Clip", "ModelSpec", "ModelWarning", "Source", "list_models", "load_model", "parse_spec", "parse_specs",
     "split_specs",
 ]  # fmt: skip
 
@@ -27,6 +27,7 @@ _LAZY = {
     "ModelWarning": "build",
     "list_models": "metadata",
     "load_model": "load",
+    "Source": "load",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import open_clip
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from clipbias.errors import ModelError
-from clipbias.models import names, weights
+from clipbias.models import names, outside, weights
 from clipbias.models.build import ModelWarning, build_network, build_tokenizer, load_weights
 from clipbias.models.clip import Clip, choose_device
 from clipbias.models.metadata import describe
@@ -92,7 +92,18 @@ def load_model(spec: str | ModelSpec, *, device: str = "cpu", precision: str = "
 
 def resolve(spec: ModelSpec) -> Source:
     """Return the config, preprocessing and checkpoint of a spec, downloading the weights if it must."""
-    return {"open_clip": _tag, "hf-hub": _hub, "file": _file, "zoo": _zoo, "random": _random}[spec.kind](spec)
+    known = {"open_clip": _tag, "hf-hub": _hub, "file": _file, "zoo": _zoo, "random": _random}
+    return known.get(spec.kind, _outside)(spec)
+
+
+def _outside(spec: ModelSpec) -> Source:
+    added: Callable = outside.function(spec.kind)  # type: ignore[assignment]
+    found = added(spec)
+    if not isinstance(found, Source):
+        raise ModelError(
+            f"{spec}: {outside.kinds()[spec.kind].value} returned {type(found).__name__}, not a clipbias.models.Source."
+        )
+    return found
 
 
 def _tag(spec: ModelSpec) -> Source:

@@ -6,6 +6,7 @@
 ``file:PATH?model=ViT-B-32``           a local checkpoint (.safetensors, or .pt/.bin of plain tensors)
 ``zoo:NAME``                           one of the small CLIPs shipped with clipbias
 ``random:ViT-B-32?seed=0``             the architecture without training: a null model
+``KIND:NAME``                          whatever another package adds (`clipbias.models.outside`)
 =====================================  ============================================================
 
 Options follow a ``?`` and are joined by ``&``. In a list, ``zoo`` stands for every zoo model and
@@ -21,6 +22,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote
 
 from clipbias.errors import ClipbiasError, ModelError, nearest
+from clipbias.models import outside
 
 PREPROCESS_OPTIONS = ("mean", "std", "interpolation", "resize_mode")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -46,7 +48,7 @@ class ModelSpec:
 
     Attributes
     ----------
-    kind : {"open_clip", "hf-hub", "file", "zoo", "random"}
+    kind : {"open_clip", "hf-hub", "file", "zoo", "random"} or one added by another package
     name : str
         Architecture, repository, path or zoo name.
     tag : str
@@ -104,7 +106,7 @@ def parse_spec(text: str, *, check: bool = True) -> ModelSpec:
         )
     head, options = _split_query(text)
     kind, colon, rest = head.partition(":")
-    if colon and kind in _OPTIONS and kind != "open_clip":
+    if colon and kind != "open_clip" and (kind in _OPTIONS or kind in outside.kinds()):
         spec = ModelSpec(kind, rest, "", options)
         if not rest:
             raise ModelError(f"{text!r} names no model after {kind + ':'!r}.")
@@ -112,7 +114,8 @@ def parse_spec(text: str, *, check: bool = True) -> ModelSpec:
             spec = ModelSpec(kind, rest.replace("/", "-"), "", _with_default(options, "seed", "0"))
     elif colon and re.fullmatch(r"[A-Za-z-]{2,}", kind):
         raise ModelError(
-            f"{text!r}: unknown kind of model {kind + ':'!r}." + nearest(kind, set(_OPTIONS) - {"open_clip"})
+            f"{text!r}: unknown kind of model {kind + ':'!r}."
+            + nearest(kind, {*_OPTIONS, *outside.kinds()} - {"open_clip"})
         )
     elif head.endswith((".safetensors", ".pt", ".bin", ".pth", ".ckpt")):
         raise ModelError(f"{text!r} looks like a local checkpoint, which is written file:{head}?model=NAME.")
@@ -216,7 +219,7 @@ def _with_default(options: tuple[tuple[str, str], ...], key: str, value: str) ->
 
 def _check_options(spec: ModelSpec) -> None:
     for key, value in spec.options:
-        if key not in _OPTIONS[spec.kind]:
+        if spec.kind in _OPTIONS and key not in _OPTIONS[spec.kind]:
             raise ModelError(f"{str(spec)!r}: unknown option {key!r}." + nearest(key, _OPTIONS[spec.kind]))
         if key in _CHOICES and value not in _CHOICES[key]:
             raise ModelError(f"{str(spec)!r}: {key} is one of {', '.join(_CHOICES[key])}, not {value!r}.")

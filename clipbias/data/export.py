@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from clipbias.data.answers import ANSWERS_PER_QUESTION
 from clipbias.data.coco import STANDARD_FIELDS
 from clipbias.data.imageset import ImageSet
 from clipbias.errors import DataError
@@ -27,7 +28,6 @@ from clipbias.errors import DataError
 _TEXTS = ("caption", "captions", "caption_full", "path")
 _EXTENSIONS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
 _NUMBERS = re.compile(r"\d+|one|two|three|four|five|six|seven|eight|nine|ten|none", re.IGNORECASE)
-ANSWERS_PER_QUESTION = 10
 _BATCH = 256
 
 
@@ -203,7 +203,7 @@ def _truth(image_set: ImageSet) -> pd.DataFrame:
     """Return every column that is a plain value per image: the id, labels, twin, planted strength."""
     table = image_set.table
     columns = [
-        c for c in table if c not in _TEXTS and not table[c].map(lambda v: isinstance(v, (list, dict))).any()
+        c for c in table if c not in _TEXTS and not any(isinstance(value, (list, dict)) for value in table[c])
     ]
     first = ["image_id", *(c for c in columns if c != "image_id")]
     # A column that is called like a field of the formats must not replace it.

@@ -284,7 +284,7 @@ ANSWERED = {"question_id": 5, "multiple_choice_answer": "x", "answers": []}
         ([{"question": "?"}], [ANSWERED], "question 0 has no 'question_id'"),
         ([ASKED, ASKED], [ANSWERED], "question_id 5 twice"),
         ([ASKED], [{**ANSWERED, "question_id": 6}], "annotates none of the questions"),
-        ([ASKED], [{"question_id": 5}], "annotation 0 has no 'multiple_choice_answer'"),
+        ([ASKED], [{"question_id": 5}], "annotation 0 has no 'answers' and no 'multiple_choice_answer'"),
     ],
 )
 def test_what_is_no_vqa_pair_is_told(tmp_path, asked, answered, message):
@@ -310,7 +310,15 @@ def test_vqa_test_split_and_missing_parts(tmp_path):
     found = data.read_vqa(questions, None, images)
     assert found.ids == ["1"]
     assert found.questions["image_id"].tolist() == ["1"]
-    assert found.left_out["item"].tolist() == ["2"]
+    assert found.left_out["item"].tolist() == ["2", "question 6"]
+    assert found.left_out["reason"][1] == "its image is left out"
     (images / "1.jpg").write_bytes(b"x")
     with pytest.raises(DataError, match="two files of image 1"):
         data.read_vqa(questions, None, images)
+
+
+def test_a_column_with_one_level_is_exported(tiny, tmp_path):
+    one = replace(tiny, table=tiny.table.assign(style=pd.Categorical(["noto"] * 3)))
+    out = export_coco(one, tmp_path / "coco")
+    back = data.read_coco_captions(out / "annotations" / "captions_world.json", out / "world")
+    assert back.table["style"].tolist() == ["noto"] * 3

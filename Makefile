@@ -56,7 +56,9 @@ setup: .venv/.ready
 	  "$$found" -m venv .venv || { rm -rf .venv; \
 	    echo "$$found could not make a virtual environment; on Debian install python3-venv." >&2; exit 1; }; \
 	fi
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,lavis]"
+	@# LAVIS pins a timm that open_clip cannot use; what it really needs is in the extra.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps lavis-gml
 	@touch $@
 
 # The report's tests open it in Chromium. Where it is absent and cannot be installed they are skipped (failed under CI=true).

@@ -13,8 +13,13 @@ from clipbias.commands.common import run_command
 # verb -> (module with a ``main(argv) -> int``, one line of help). A new verb is one line here.
 VERBS: dict[str, tuple[str, str]] = {
     "measure": ("clipbias.measure", "measure the bias of CLIP models and write a run folder with a report"),
+    "adapt": ("clipbias.adapt", "make VQA models and captioners of CLIPs and measure their bias"),
     "analyze": ("clipbias.analyze", "correlate and compare what a run measured; a verdict for each question"),
+    "study": ("clipbias.study", "do all of this from one file: measure, adapt, analyze, report"),
     "report": ("clipbias.report", "write the report of a run folder again from its tables"),
+    "compare": ("clipbias.commands.compare", "differences of two runs or two models, with intervals"),
+    "gate": ("clipbias.commands.gate", "fail (exit code 1) where a run exceeds a bound"),
+    "card": ("clipbias.commands.card", "write the bias section of a model card"),
     "models": ("clipbias.commands.models", "list the models that can be named, and which are here"),
     "zoo": ("clipbias.zoo.__main__", "list or train the small CLIPs with planted bias"),
     "cache": ("clipbias.commands.cache", "list or prune the stored embeddings"),

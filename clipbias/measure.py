@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +14,12 @@ if TYPE_CHECKING:
     from clipbias.instrument.recipe import Recipe
     from clipbias.results.run import RunFolder
 
-_STUDY_KEYS = (
-    "models", "out", "engine", "seed", "image_set", "probe", "attributes", "metrics", "views", "truth", "caption", "device",
-    "precision", "max_bad", "reference",
-)  # fmt: skip
+# What replaces what in tables that `adapt` writes too; the others are a model's own.
+_UNIT = {
+    "intrinsic": ["model", "stage"],
+    "views": ["model", "image_set"],
+    "left_out": ["model", "image_set"],
+}
 _RANKING = ["skew", "max_skew", "min_skew", "ndkl", "bias_at_k", "normalized_entropy", "c_asc"]
 
 
@@ -111,18 +112,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _study(path: Path) -> dict:
-    """Read the [measure] table of a study file; its folder's content comes before the shipped content."""
-    from clipbias.content import KINDS
-    from clipbias.errors import ClipbiasError, nearest
-    from clipbias.instrument.recipe import tomllib_load
+    """Read what a study file sets for this verb; its folder's content comes before the shipped content."""
+    from clipbias.study_parts.reading import verb_options
 
-    given = tomllib_load(path).get("measure", {})
-    for key in given:
-        if key not in _STUDY_KEYS:
-            raise ClipbiasError(f"{path}: [measure] has no key {key!r}." + nearest(key, _STUDY_KEYS))
-    if any((path.parent / kind).is_dir() for kind in KINDS):
-        os.environ["CLIPBIAS_STUDY"] = str(path.parent.resolve())
-    return {**given, **({"out": Path(given["out"])} if "out" in given else {})}
+    return verb_options(path, "measure")
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
@@ -226,7 +219,8 @@ def measure(
     for measurement in recipe.measurements:
         images.load(measurement)  # bad data sets end here, before any model is loaded
     folder = RunFolder(out)
-    old = folder.manifest.get("units", {}) if folder.exists() else {}
+    before = folder.manifest if folder.exists() else {}
+    old = before.get("units", {})
     units = [
         Unit(m, recipe, device, precision, reference or models[0], max_bad, old.get(m, {}).get("key", ""))
         for m in dict.fromkeys(models)
@@ -240,10 +234,10 @@ def measure(
             else measure_unit
         )
         manifest = new_manifest(
-            config={"recipe": recipe.model_dump(mode="json"), "models": list(models), "device": device, "precision": precision,
+            config={**before.get("config", {}), "recipe": recipe.model_dump(mode="json"), "models": list(models), "device": device, "precision": precision,
                     "reference": reference or models[0], "engine": engine, "max_bad": max_bad},
             seeds={"protocol": recipe.protocol.seed}, protocols={recipe.protocol.name: recipe.protocol.hash},
-            units=dict(old),
+            units=dict(old), data=before.get("data", {}),
         )  # fmt: skip
 
         def store(outcome) -> None:
@@ -255,7 +249,7 @@ def measure(
             if not folder.exists():
                 folder.write_manifest(manifest)
             for name, frame in done.tables.items():
-                folder.merge(name, frame, unit=["model"], order=name == "intrinsic")
+                folder.merge(name, frame, unit=_UNIT.get(name, ["model"]), order=name == "intrinsic")
             if not done.kept:
                 manifest["units"][outcome.unit.model] = {
                     "key": done.key,
@@ -326,7 +320,7 @@ def _finish(folder: RunFolder, recipe: Recipe, console) -> None:
 
     names = list(dict.fromkeys(name for m in recipe.measurements for name in m.metrics))
     facts = [get(name) for name in names]
-    folder.write("metrics", pd.DataFrame([
+    folder.merge("metrics", unit=["metric"], order=False, frame=pd.DataFrame([
         {"metric": m.name, "title": m.about, "range_low": m.range[0], "range_high": m.range[1], "ideal": m.ideal, "unit": m.unit,
          "sign": m.sign, "direction": m.direction, "interval": m.interval_text, "reference": m.reference} for m in facts
     ]))  # fmt: skip
@@ -341,7 +335,12 @@ def _finish(folder: RunFolder, recipe: Recipe, console) -> None:
     folder.write("prompts", pd.concat(prompts, ignore_index=True))
     with console.status("checking the instruments on planted truth"):
         models, intrinsic = folder.read("models"), folder.read("intrinsic")
-        table = validity(intrinsic, models, false_positives(models, recipe))
+        table = validity(
+            intrinsic,
+            models,
+            bands=folder.read("null_bands"),
+            false_positives=false_positives(models, recipe),
+        )
     folder.write("validity", table)
     folder.write(
         "planted", summaries(intrinsic, question()).merge(models[["model", "planted_strength"]], on="model")

@@ -8,7 +8,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help measure test fast lint bench zoo art setup chromium clean
+.PHONY: help measure test fast soak lint bench zoo art setup chromium clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -20,7 +20,10 @@ test: setup chromium ## run the whole test suite
 	$(PYTEST) $(ARGS)
 
 fast: setup ## run the tests that take seconds
-	$(PYTEST) -m "not slow and not browser" $(ARGS)
+	$(PYTEST) -m "not slow and not soak and not browser" $(ARGS)
+
+soak: setup ## run the whole chains that take many minutes
+	$(PYTEST) -m soak $(ARGS)
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .

@@ -508,7 +508,7 @@ def test_a_dry_run_knows_what_is_done_and_what_a_change_undoes(tmp_path, monkeyp
     assert "2 of 2 units to do" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_demonstration_ends_with_a_report_within_ten_minutes(command, tmp_path):
     began = time.monotonic()
     done = command("study", "demo", "--out", tmp_path / "demo")

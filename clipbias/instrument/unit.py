@@ -27,8 +27,9 @@ from clipbias.results import rows as result_rows
 
 EXAMPLES = 3  # pictures shown per model and attribute
 MAX_BAD = 0.01
+TIED = "towards the planted ties"  # stands for a probe where a band is of the mean over probes in their planted direction
 BAND_COLUMNS = [
-    "model", "image_set", "view", "attribute", "probe", "metric", "size", "q_low", "q_mid", "q_high",
+    "model", "image_set", "view", "attribute", "probe", "metric", "size", "value", "q_low", "q_mid", "q_high", "p_high",
 ]  # fmt: skip
 
 
@@ -338,7 +339,7 @@ class _Part:
         return records
 
     def _bands(self, view: views.View, attribute: str, inputs: dict[str, Inputs]) -> list[dict]:
-        """Return the 95 % band of random subsets with the size and composition of a view."""
+        """Return the 95 % band of random subsets like a view, and how often they reach the view's own value."""
         draws = self.recipe.random_subsets
         names = [
             n for n in self.measurement.metrics
@@ -346,28 +347,45 @@ class _Part:
         ]  # fmt: skip
         if not draws or not names:
             return []
-        masks = self._random_masks(view, attribute, draws)
+        masks = np.concatenate([view.mask[None], self._random_masks(view, attribute, draws)])
+        found = {("", name): self._of_subsets(name, inputs[input_of(name)], masks) for name in names}
+        tied = self._tied(attribute)
+        if tied is not None and "c_asc" in self.measurement.metrics:
+            found[TIED, "c_asc"] = self._towards_ties(tied, inputs["ranking"], masks)
         bands = []
-        for name in names:
-            try:
-                values = inference.point_values(
-                    name, inputs[input_of(name)], masks, protocol=self.recipe.protocol
-                )
-            except StatusError:
-                continue  # the view's own row says why, for example k larger than n
-            have = ~np.isnan(values)
-            # −inf (a group absent from a list) stays in the mean over probes, as it does in the view's own row.
-            means = (
-                np.where(have, values, 0).sum(axis=1)[have.any(axis=1)] / have.sum(axis=1)[have.any(axis=1)]
-            )
-            if len(means) == 0:
+        for (probe, name), means in found.items():
+            own, drawn = means[0], means[1:][~np.isnan(means[1:])]
+            if len(drawn) == 0:
                 continue
-            low, middle, high = np.quantile(means, [0.025, 0.5, 0.975], method="nearest")
+            low, middle, high = np.quantile(drawn, [0.025, 0.5, 0.975], method="nearest")
+            reached = np.nan if np.isnan(own) else (1 + (drawn >= own).sum()) / (1 + len(drawn))
             bands.append(
-                {"view": view.name, "attribute": attribute, "probe": "", "metric": name, "size": view.size,
-                 "q_low": low, "q_mid": middle, "q_high": high}
+                {"view": view.name, "attribute": attribute, "probe": probe, "metric": name, "size": view.size, "value": own,
+                 "q_low": low, "q_mid": middle, "q_high": high, "p_high": reached}
             )  # fmt: skip
         return bands
+
+    def _of_subsets(self, name: str, given: Inputs, masks: np.ndarray) -> np.ndarray:
+        """Return a metric's mean over probes in each subset of the images, (m,); NaN where undefined."""
+        try:
+            values = inference.point_values(name, given, masks, protocol=self.recipe.protocol)
+        except StatusError:  # the view's own row says why, for example k larger than n
+            return np.full(len(masks), np.nan)
+        have = ~np.isnan(values)
+        # −inf (a group absent from a list) stays in the mean over probes, as it does in the view's own row.
+        return np.where(have, values, 0).sum(1) / np.where(have.any(1), have.sum(1), np.nan)
+
+    def _towards_ties(
+        self, tied: tuple[list[int], list[int], tuple[str, str]], given: Inputs, masks: np.ndarray
+    ) -> np.ndarray:
+        """Return each subset's C-ASC in the direction of the planted ties, (m,): of the tied group, mean over concepts."""
+        parts = [
+            inference.point_values("c_asc", given, masks, protocol=self.recipe.protocol, group=level)[
+                :, concepts
+            ]
+            for concepts, level in zip(tied[:2], tied[2], strict=True)
+        ]
+        return np.concatenate(parts, axis=1).mean(1)
 
     def _random_masks(self, view: views.View, attribute: str, draws: int) -> np.ndarray:
         """Return random subsets like a view: whole twin groups if it is made of them, else images with its composition."""

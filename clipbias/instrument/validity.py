@@ -13,7 +13,7 @@ from clipbias import content
 from clipbias.analysis import correlate
 from clipbias.errors import DataError
 from clipbias.instrument.recipe import Recipe, tomllib_load
-from clipbias.instrument.unit import input_of, inputs_of
+from clipbias.instrument.unit import TIED, input_of, inputs_of
 from clipbias.metrics.record import get
 from clipbias.probes.world import ties
 
@@ -129,14 +129,20 @@ def _directed(rows: pd.DataFrame, name: str, asked: Question) -> pd.DataFrame:
 
 
 def validity(
-    intrinsic: pd.DataFrame, models: pd.DataFrame, false_positives: pd.DataFrame | None = None
+    intrinsic: pd.DataFrame,
+    models: pd.DataFrame,
+    *,
+    bands: pd.DataFrame | None = None,
+    false_positives: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return the validity table: one row per metric.
+    """Return the validity table: one row per metric, and one per model with a local bias.
 
     Parameters
     ----------
     intrinsic, models : DataFrame
         Tables of a run.
+    bands : DataFrame, optional
+        Table ``null_bands`` of the run: what random subsets show; local biases are judged by it.
     false_positives : DataFrame, optional
         ``model, metric, rate``.
 
@@ -183,24 +189,24 @@ def validity(
             mine = false_positives.loc[false_positives["metric"] == name, "rate"]
             record["false_positive_rate"] = float(mine.mean()) if len(mine) else np.nan
         records.append(record)
-    records += local_records(intrinsic, models, asked) if asked.local is not None else []
+    records += local_records(bands, models, asked) if bands is not None else []
     return pd.DataFrame(records, columns=COLUMNS)
 
 
-def local_records(intrinsic: pd.DataFrame, models: pd.DataFrame, asked: Question) -> list[dict[str, object]]:
-    """Return one record per model with a local bias: significant in its own view, and only there.
+def local_records(bands: pd.DataFrame, models: pd.DataFrame, asked: Question) -> list[dict[str, object]]:
+    """Return one record per model with a local bias: beyond what random subsets show in its own view, and only there.
 
-    ``p`` is that of the planted view after Holm's correction over the views of the model.
+    ``p`` is that of the planted view, one-sided in the planted direction, after Holm's correction over the views.
     """
     local = asked.local
     planted = (
         models[models["planted_context"].fillna("") != ""] if "planted_context" in models else models[:0]
     )
-    if local is None:
+    if local is None or bands.empty:
         return []
-    rows = intrinsic[
-        (intrinsic["image_set"] == asked.image_set) & (intrinsic["attribute"] == asked.attribute) & (intrinsic["probe"] == "")
-        & (intrinsic["metric"] == local.metric) & intrinsic["view"].str.startswith(f"{local.views}=") & (intrinsic["status"] == "ok")
+    rows = bands[
+        (bands["image_set"] == asked.image_set) & (bands["attribute"] == asked.attribute) & (bands["probe"] == TIED)
+        & (bands["metric"] == local.metric) & bands["view"].str.startswith(f"{local.views}=") & bands["p_high"].notna()
     ]  # fmt: skip
     records = []
     for model, context in zip(planted["model"], planted["planted_context"], strict=True):
@@ -208,13 +214,16 @@ def local_records(intrinsic: pd.DataFrame, models: pd.DataFrame, asked: Question
         view = f"{local.views}={context}"
         if view not in set(mine["view"]):
             continue
-        corrected = pd.Series(multipletests(mine["p"], method="holm")[1], index=mine["view"])
+        corrected = pd.Series(multipletests(mine["p_high"], method="holm")[1], index=mine["view"])
+        value = mine.set_index("view")["value"]
         others = corrected.drop(view)
         found = corrected[view] < local.alpha and (others >= local.alpha).all()
         records.append(
-            {"metric": local.metric, "attribute": asked.attribute, "image_set": asked.image_set, "declared": True,
+            {"metric": f"{local.metric} in {view}", "attribute": asked.attribute, "image_set": asked.image_set, "declared": True,
              "p": corrected[view], "n_models": 1, "verdict": "holds" if found else "falls short",
-             "reason": f"{model}: planted in {context} only; p {corrected[view]:.3f} there, at least {others.min():.3f} elsewhere (Holm)."}
+             "reason": f"{model}: planted in {context} only; {value[view]:.2f} there (p {corrected[view]:.3f}), at most "
+                       f"{value.drop(view).max():.2f} elsewhere (p at least {others.min():.3f}); random subsets of the same "
+                       "size, Holm."}
         )  # fmt: skip
     return records
 

@@ -23,7 +23,7 @@ from clipbias.errors import DataError, nearest
 from clipbias.probes import art
 
 # Side lengths relative to the canvas: chosen so that role, gender and object can be seen at 64 px.
-PERSON, OBJECT, BYSTANDER = 0.58, 0.50, 0.34
+PERSON, OBJECT, BYSTANDER = 0.62, 0.44, 0.34
 PALE = 0.45  # how much of the background's own colour is kept
 LEVELS: dict[str, tuple[str, ...]] = {"gender": ("woman", "man"), "tone": ("1", "2", "3", "4", "5")}
 
@@ -61,6 +61,9 @@ class World(BaseModel):
         Pixels.
     noise : float
         Standard deviation of the pixel noise, grey levels of 255.
+    plain : float
+        Share of scenes whose person is drawn as a plain one of the same gender and tone: nothing shows the role, so a model
+        that has learned the ties falls back on them.
     bystanders : float
         Share of scenes with a second person of random attributes.
     crossed : int
@@ -78,7 +81,8 @@ class World(BaseModel):
     rho_in: dict[str, float] = Field(default_factory=dict)
     styles: tuple[str, ...] = ("twemoji", "noto")
     size: int = Field(default=64, ge=16, le=1024)
-    noise: float = Field(default=40.0, ge=0)
+    noise: float = Field(default=10.0, ge=0)
+    plain: float = Field(default=0.0, ge=0, le=1)
     bystanders: float = Field(default=0.0, ge=0, le=1)
     crossed: int = Field(default=0, ge=0)
 
@@ -117,8 +121,9 @@ def scenes(world: World) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row per scene: ``image_id, scene`` (shared by twins), ``twin`` (the id of the gender twin, empty when it
-        is not in the sample), the factors ``style, role, gender, tone, object, context, people`` and ``planted`` (the
-        probability with which this row's attribute level was drawn from the tie).
+        is not in the sample), the factors ``style, role, gender, tone, object, context, people, plain`` (the person
+        shows no sign of the role) and ``planted`` (the probability with which this row's attribute level was drawn from
+        the tie).
     """
     known = definition()
     rng = np.random.default_rng([world.seed, 1])
@@ -147,12 +152,10 @@ def scenes(world: World) -> pd.DataFrame:
         for name, levels in LEVELS.items():
             frame[name] = rng.choice(list(levels), world.n)
         frame[world.attribute], frame["planted"] = _plant(world, frame, rng)
-    frame["people"] = (
-        1
-        + (np.random.default_rng([world.seed, 2]).random(frame["scene"].max() + 1) < world.bystanders)[
-            frame["scene"]
-        ]
-    )
+    each = frame["scene"].max() + 1
+    crowd = np.random.default_rng([world.seed, 2]).random(each) < world.bystanders
+    frame["people"] = 1 + crowd[frame["scene"]]
+    frame["plain"] = (np.random.default_rng([world.seed, 5]).random(each) < world.plain)[frame["scene"]]
     suffix = frame["gender"] + "-" + frame["tone"]
     frame["image_id"] = [
         f"w{world.seed}-{scene:06d}-{rest}" for scene, rest in zip(frame["scene"], suffix, strict=True)
@@ -180,6 +183,7 @@ def scenes(world: World) -> pd.DataFrame:
         "object",
         "context",
         "people",
+        "plain",
         "planted",
     ]
     return frame[columns]
@@ -233,19 +237,21 @@ def render(frame: pd.DataFrame, world: World) -> np.ndarray:
                 0.02 + 0.1 * spots[5],
             )
         side = int(PERSON * size)
+        drawn = codes["adult" if scene.plain else scene.role, scene.gender, int(scene.tone)]
         _paste(
             canvas,
-            art.sprite(scene.style, codes[scene.role, scene.gender, int(scene.tone)], side),
-            0.02 + 0.12 * spots[0] if left else 0.38 - 0.12 * spots[0],
+            art.sprite(scene.style, drawn, side),
+            0.02 + 0.12 * spots[0] if left else 0.36 - 0.12 * spots[0],
             0.28 + 0.12 * spots[1],
         )
         side = int(OBJECT * size)
         _paste(
             canvas,
             art.sprite(scene.style, known["objects"][scene.object], side),
-            0.50 - 0.04 * spots[2] if left else 0.04 * spots[2],
+            0.56 - 0.04 * spots[2] if left else 0.04 * spots[2],
             0.32 + 0.18 * spots[3],
         )
+        canvas = canvas.astype(np.int32) * known["light"][scene.context] // 255
         if world.noise:
             canvas = canvas + np.rint(rng.standard_normal(canvas.shape, np.float32) * world.noise).astype(
                 np.int16

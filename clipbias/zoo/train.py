@@ -24,7 +24,7 @@ def world_of(model: dict, training: dict) -> planted.World:
     """Return the sample of the world a model is pretrained on."""
     return planted.World(
         n=training["scenes"], seed=model["seed"], rho=model.get("rho"), rho_in=model.get("rho_in", {}),
-        noise=training["noise"], bystanders=training["bystanders"],
+        noise=training["noise"], bystanders=training["bystanders"], plain=model.get("plain", training["plain"]),
     )  # fmt: skip
 
 
@@ -104,19 +104,70 @@ def train(name: str, folder: Path, *, threads: int = 2, report: Callable[[str], 
 
     torch.manual_seed(model["seed"])
     net = open_clip.CLIP(**config_of(architecture, recipe["text"], len(captions.rows)))
+    sample = pictures, captions
+    epochs = model.get("epochs", architecture["epochs"])
+    steps = _fit(
+        net,
+        sample,
+        training,
+        architecture,
+        epochs,
+        architecture["learning_rate"],
+        (model["seed"], 5),
+        folder,
+        name,
+        report,
+    )
+    for number, polish in enumerate(model.get("polish", ()), start=1):
+        # From the float16 weights, so that this stage can be run again from a shipped checkpoint.
+        net.half().float()
+        steps += _fit(
+            net, sample, training, architecture, polish["epochs"], polish["learning_rate"], (model["seed"], 5 + number), folder,
+            f"{name}.polish{number}", report,
+        )  # fmt: skip
+    facts = {
+        "name": name, "architecture": model["architecture"], "seed": model["seed"],
+        "planted": {"attribute": world.attribute, "target": world.target, "rho": model.get("rho"),
+                    "rho_in": model.get("rho_in", {}), "strength": planted.strength(world), "neutral": world.neutral},
+        "world": world.model_dump(mode="json"), "steps": steps, "batch_size": architecture["batch_size"],
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "config": config_of(architecture, recipe["text"]),
+        "preprocess": {**PREPROCESS, "size": architecture["vision"]["image_size"]},
+        "words": captions.words, "command": f"python -m clipbias.zoo train {name}",
+    }  # fmt: skip
+    net.half().float()  # score what is shipped: float16 weights
+    facts["zero_shot"] = zero_shot(net, captions, world)
+    path = folder / f"{name}.safetensors"
+    store.write_compact({key: value.numpy() for key, value in net.state_dict().items()}, captions.rows, path)
+    facts["digest"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    part = folder / f"{name}.json.part"
+    part.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    part.replace(folder / f"{name}.json")
+    for left in folder.glob(f"{name}.*resume.pt"):
+        left.unlink()
+    report(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in facts["zero_shot"].items()))
+    return facts
+
+
+def _fit(
+    net: open_clip.CLIP, sample: tuple[torch.Tensor, Captions], training: dict, architecture: dict, epochs: int,
+    learning_rate: float, seed: tuple[int, int], folder: Path, stage: str, report: Callable[[str], None],
+) -> int:  # fmt: skip
+    """Train for some epochs, with a checkpoint after each; return the number of steps."""
+    pictures, captions = sample
     decayed = [p for p in net.parameters() if p.ndim >= 2]
     plain = [p for p in net.parameters() if p.ndim < 2]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": training["weight_decay"]}, {"params": plain, "weight_decay": 0.0}],
-        lr=architecture["learning_rate"], betas=(0.9, 0.98),
+        lr=learning_rate, betas=(0.9, 0.98),
     )  # fmt: skip
-    size, epochs = architecture["batch_size"], architecture["epochs"]
-    per_epoch = world.n // size
+    size, n = architecture["batch_size"], len(pictures)
+    per_epoch = n // size
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, architecture["learning_rate"], total_steps=per_epoch * epochs, pct_start=training["warmup"]
+        optimizer, learning_rate, total_steps=per_epoch * epochs, pct_start=training["warmup"]
     )
     loss_of = open_clip.ClipLoss()
-    checkpoint = folder / f"{name}.resume.pt"
+    checkpoint = folder / f"{stage}.resume.pt"
     done = 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
@@ -126,10 +177,10 @@ def train(name: str, folder: Path, *, threads: int = 2, report: Callable[[str], 
         done = saved["epochs"]
     for epoch in range(done, epochs):
         # Seeded by epoch, so that a resumed training draws what an uninterrupted one draws.
-        rng = np.random.default_rng([model["seed"], 5, epoch])
+        rng = np.random.default_rng([*seed, epoch])
         net.train()
         total = 0.0
-        for batch in rng.permutation(world.n)[: per_epoch * size].reshape(-1, size):
+        for batch in rng.permutation(n)[: per_epoch * size].reshape(-1, size):
             image, text, scale = net(to_input(pictures[batch]), captions.draw(batch, rng))
             loss = loss_of(image, text, scale)
             optimizer.zero_grad()
@@ -150,28 +201,8 @@ def train(name: str, folder: Path, *, threads: int = 2, report: Callable[[str], 
             checkpoint.with_suffix(".part"),
         )
         checkpoint.with_suffix(".part").replace(checkpoint)
-        report(f"{name}: epoch {epoch + 1}/{epochs}, loss {total / per_epoch:.3f}")
-    facts = {
-        "name": name, "architecture": model["architecture"], "seed": model["seed"],
-        "planted": {"attribute": world.attribute, "target": world.target, "rho": model.get("rho"),
-                    "rho_in": model.get("rho_in", {}), "strength": planted.strength(world), "neutral": world.neutral},
-        "world": world.model_dump(mode="json"), "steps": per_epoch * epochs, "batch_size": size,
-        "parameters": sum(p.numel() for p in net.parameters()),
-        "config": config_of(architecture, recipe["text"]),
-        "preprocess": {**PREPROCESS, "size": architecture["vision"]["image_size"]},
-        "words": captions.words, "command": f"python -m clipbias.zoo train {name}",
-    }  # fmt: skip
-    net.half().float()  # score what is shipped: float16 weights
-    facts["zero_shot"] = zero_shot(net, captions, world)
-    path = folder / f"{name}.safetensors"
-    store.write_compact({key: value.numpy() for key, value in net.state_dict().items()}, captions.rows, path)
-    facts["digest"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    part = folder / f"{name}.json.part"
-    part.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
-    part.replace(folder / f"{name}.json")
-    checkpoint.unlink(missing_ok=True)
-    report(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in facts["zero_shot"].items()))
-    return facts
+        report(f"{stage}: epoch {epoch + 1}/{epochs}, loss {total / per_epoch:.3f}")
+    return per_epoch * epochs
 
 
 @torch.inference_mode()

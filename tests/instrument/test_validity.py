@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from clipbias.instrument.unit import TIED as TOWARDS
 from clipbias.instrument.validity import question, summaries, validity
 from clipbias.results import rows
 
@@ -86,12 +87,14 @@ def test_a_local_bias_has_to_show_in_its_view_and_only_there():
     local = ASKED.local
 
     def with_views(p_values):
-        extra = [
-            {"model": "m4", "stage": "pre", "image_set": ASKED.image_set, "view": f"{local.views}={view}", "attribute": ASKED.attribute,
-             "metric": local.metric, "value": 0.1, "p": p, "protocol": "x", "seed": "0"}
-            for view, p in p_values.items()
-        ]  # fmt: skip
-        table = validity(pd.concat([frame, rows.table(extra)], ignore_index=True), models)
+        bands = pd.DataFrame(
+            [
+                {"model": "m4", "image_set": ASKED.image_set, "view": f"{local.views}={view}", "attribute": ASKED.attribute,
+                 "probe": TOWARDS, "metric": local.metric, "value": 0.1, "p_high": p}
+                for view, p in p_values.items()
+            ]
+        )  # fmt: skip
+        table = validity(frame, models, bands=bands)
         return table[table["reason"].str.contains("planted in beach")].iloc[0]["verdict"]
 
     assert with_views({"beach": 0.001, "city": 0.4, "park": 0.6}) == "holds"

@@ -54,6 +54,33 @@ def test_twins_differ_only_inside_the_person():
     assert (share < w.PERSON**2).all()
 
 
+def test_a_plain_person_shows_the_group_and_not_the_role():
+    world = w.World(n=400, seed=4, plain=0.25)
+    frame = w.scenes(world)
+    assert 0.18 < frame["plain"].mean() < 0.32
+    assert not w.scenes(w.World(n=50, seed=4))["plain"].any()
+    plain = frame[frame["plain"]].head(10)
+    other_role = plain.assign(
+        role=plain["role"].cat.rename_categories(
+            dict(zip(*[plain["role"].cat.categories, plain["role"].cat.categories[::-1]], strict=True))
+        )
+    )
+    assert (w.render(plain, world) == w.render(other_role, world)).all()
+    flipped = w.with_attribute(plain, "gender", "woman"), w.with_attribute(plain, "gender", "man")
+    assert (w.render(flipped[0], world) != w.render(flipped[1], world)).any((1, 2, 3)).all()
+
+
+def test_twins_share_whether_the_person_is_plain():
+    frame = w.scenes(w.World(crossed=1, seed=5, plain=0.5))
+    assert (frame.groupby("scene")["plain"].nunique() == 1).all()
+
+
+def test_every_place_has_a_light():
+    known = w.definition()
+    assert set(known["light"]) == set(known["contexts"])
+    assert all(len(light) == 3 and all(0 <= c <= 255 for c in light) for light in known["light"].values())
+
+
 def test_the_counterfactual_of_a_counterfactual_is_the_original():
     world = w.World(n=8, seed=2)
     frame = w.scenes(world)

@@ -258,5 +258,7 @@ def test_data_are_read_once_per_recipe_and_do_not_depend_on_the_budget(monkeypat
         "clipbias.tasks.world.world_data", lambda task, **more: seen.append((task, more)) or object()
     )
     assert task_data(recipe("vqa", steps=3)) is task_data(recipe("vqa", steps=5))
-    assert seen == [("vqa", {"n_train": 40, "n_val": 10, "crossed": 1, "seed": 0})]
+    assert seen == [
+        ("vqa", {"n_train": 40, "n_val": 10, "crossed": 1, "seed": 0, "test_knobs": {"plain": 0.5}})
+    ]
     given._data.cache_clear()

@@ -350,7 +350,7 @@ class _Part:
         masks = np.concatenate([view.mask[None], self._random_masks(view, attribute, draws)])
         found = {("", name): self._of_subsets(name, inputs[input_of(name)], masks) for name in names}
         tied = self._tied(attribute)
-        if tied is not None and "c_asc" in self.measurement.metrics:
+        if tied is not None and "association" in inputs and "c_asc" in self.measurement.metrics:
             found[TIED, "c_asc"] = self._towards_ties(tied, inputs["ranking"], masks)
         bands = []
         for (probe, name), means in found.items():
@@ -379,12 +379,15 @@ class _Part:
         self, tied: tuple[list[int], list[int], tuple[str, str]], given: Inputs, masks: np.ndarray
     ) -> np.ndarray:
         """Return each subset's C-ASC in the direction of the planted ties, (m,): of the tied group, mean over concepts."""
-        parts = [
-            inference.point_values("c_asc", given, masks, protocol=self.recipe.protocol, group=level)[
-                :, concepts
+        try:
+            parts = [
+                inference.point_values("c_asc", given, masks, protocol=self.recipe.protocol, group=level)[
+                    :, concepts
+                ]
+                for concepts, level in zip(tied[:2], tied[2], strict=True)
             ]
-            for concepts, level in zip(tied[:2], tied[2], strict=True)
-        ]
+        except StatusError:
+            return np.full(len(masks), np.nan)
         return np.concatenate(parts, axis=1).mean(1)
 
     def _random_masks(self, view: views.View, attribute: str, draws: int) -> np.ndarray:

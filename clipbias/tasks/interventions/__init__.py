@@ -16,10 +16,11 @@ from clipbias.tasks.interventions.base import (
 )
 from clipbias.tasks.interventions.cells import Cells, cells_of
 from clipbias.tasks.interventions.dfr import dfr, dfr_probe
+from clipbias.tasks.interventions.difficulty import Averages, generalised, relative_difficulty
 from clipbias.tasks.interventions.entropy_balancing import entropy_balance, entropy_weights
 from clipbias.tasks.interventions.group_dro import dro_weights, group_dro, group_means
 from clipbias.tasks.interventions.jtt import detection, first_errors, jtt, upweighted
-from clipbias.tasks.interventions.lff import Averages, generalised, lff, relative_difficulty
+from clipbias.tasks.interventions.lff import lff
 from clipbias.tasks.interventions.low_spuriosity import low_spuriosity_head
 from clipbias.tasks.interventions.measures import (
     RateDifferences,

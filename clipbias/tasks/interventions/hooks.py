@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from clipbias.errors import ClipbiasError
 from clipbias.tasks.heads.base import Features
 from clipbias.tasks.interventions.cells import Cells
-from clipbias.tasks.interventions.group_dro import dro_weights, group_means
-from clipbias.tasks.interventions.lff import Averages, generalised, relative_difficulty
-from clipbias.tasks.interventions.mixing import partners
+from clipbias.tasks.interventions.difficulty import Averages, generalised, relative_difficulty
+from clipbias.tasks.interventions.dro import dro_weights, group_means
+from clipbias.tasks.interventions.pairing import partners
 from clipbias.tasks.plan import Batch
 
 
@@ -27,7 +27,7 @@ class GroupDROLoss:
     sizes : numpy.ndarray (G,)
         Training examples per group.
     eta, adjustment : float
-        See `clipbias.tasks.interventions.group_dro.dro_weights`.
+        See `clipbias.tasks.interventions.dro.dro_weights`.
     """
 
     def __init__(

@@ -17,6 +17,7 @@ from clipbias.errors import DataError
 from clipbias.tasks.interventions.base import Intervention, Made, Situation, register, stage_of
 from clipbias.tasks.interventions.cells import Cells, stratified
 from clipbias.tasks.interventions.measures import check_apart
+from clipbias.tasks.interventions.pairing import partners
 from clipbias.tasks.interventions.probe import (
     Probe,
     Scaler,
@@ -33,20 +34,6 @@ if TYPE_CHECKING:
 
 STRENGTHS = (1.0, 0.3, 0.1, 0.03)
 SHARES = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
-
-
-def partners(labels: np.ndarray, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return for each item one of the pool of the same class, drawn at random: positions in the pool, int (n,).
-
-    A class that the pool lacks gets any of the pool.
-    """
-    labels, pool = np.asarray(labels), np.asarray(pool)
-    out = rng.integers(0, len(pool), len(labels))
-    for label in np.unique(labels):
-        mine, there = np.flatnonzero(labels == label), np.flatnonzero(pool == label)
-        if len(there):
-            out[mine] = rng.choice(there, len(mine))
-    return out
 
 
 def mixed(

@@ -9,7 +9,7 @@ from clipbias.embedding import EmbeddingCache
 from clipbias.instrument import images as image_sets
 from clipbias.instrument.recipe import Measurement, Recipe
 from clipbias.instrument.recipe import load as load_recipe
-from clipbias.instrument.unit import Unit, _facts, _Part
+from clipbias.instrument.unit import Part, Unit, model_facts
 from clipbias.models.clip import Clip
 from clipbias.results import rows as result_rows
 from clipbias.tasks.unit import Hooks
@@ -44,7 +44,7 @@ def measure_adapted(
     for measurement in recipe.measurements:
         images = image_sets.load(measurement)
         unit = Unit(str(key["model"]), recipe, str(adapted.device), adapted.precision, max_bad=max_bad)
-        before, after = (_Part(unit, measurement, images, c, None, cache) for c in (clip, adapted))
+        before, after = (Part(unit, measurement, images, c, None, cache) for c in (clip, adapted))
         fits, reason = _texts_fit(before, after, measurement)
         found: list[dict] = after.tables()["intrinsic"].to_dict("records")
         for row in found:
@@ -58,7 +58,7 @@ def measure_adapted(
 
 def model_row(clip: Clip) -> dict[str, object]:
     """Return a model's row of the table ``models``."""
-    return {**_facts(clip.metadata), "model": str(clip.spec), "digest": clip.digest}
+    return {**model_facts(clip.metadata), "model": str(clip.spec), "digest": clip.digest}
 
 
 def _without_bands(recipe: Recipe) -> Recipe:
@@ -71,7 +71,7 @@ def _without_bands(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"views": views, "measurements": measurements, "random_subsets": 0})
 
 
-def _texts_fit(before: _Part, after: _Part, measurement: Measurement) -> tuple[bool, str]:
+def _texts_fit(before: Part, after: Part, measurement: Measurement) -> tuple[bool, str]:
     """Return whether texts still find their images, and the comparison in words."""
     if not measurement.truth:
         return True, ""

@@ -134,12 +134,14 @@ def measure_unit(unit: Unit, *, on_step: Callable[[str], None] | None = None) ->
     collected: dict[str, list[pd.DataFrame]] = {}
     for measurement, image_set in zip(unit.recipe.measurements, sets, strict=True):
         say(f"{unit.model}: {image_set.name}")
-        part = _Part(unit, measurement, image_set, model, reference, cache)
+        part = Part(unit, measurement, image_set, model, reference, cache)
         for name, frame in part.tables().items():
             collected.setdefault(name, []).append(frame)
     tables = {name: pd.concat(frames, ignore_index=True) for name, frames in collected.items()}
     tables["intrinsic"] = result_rows.table(tables["intrinsic"].to_dict("records"))
-    tables["models"] = pd.DataFrame([{**_facts(model.metadata), "model": unit.model, "digest": model.digest}])
+    tables["models"] = pd.DataFrame(
+        [{**model_facts(model.metadata), "model": unit.model, "digest": model.digest}]
+    )
     return Measured(key, False, tables, cache.stats.computed, cache.stats.reused, data)
 
 
@@ -152,7 +154,7 @@ def _key(unit: Unit, *parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _facts(metadata: dict) -> dict:
+def model_facts(metadata: dict) -> dict:
     """Return a model's metadata in the columns every report and analysis uses."""
     card = metadata.get("card") or {}
     planted = card.get("planted", {})
@@ -167,7 +169,7 @@ def _facts(metadata: dict) -> dict:
     }
 
 
-class _Part:
+class Part:
     """One measurement of one model."""
 
     def __init__(
@@ -452,7 +454,7 @@ def _missing(metric: str, measurement: Measurement) -> str:
 
 def inputs_of(model: str, recipe: Recipe, measurement: Measurement, attribute: str) -> dict[str, Inputs]:
     """Return the metric inputs of one model on all images of a measurement; embeddings come from the cache."""
-    part = _Part(
+    part = Part(
         Unit(model, recipe),
         measurement,
         image_sets.load(measurement),

@@ -342,7 +342,7 @@ def test_the_caption_head_learns():
         found = head.predict(features, TextBatch(texts.questions), beams=beams)
         assert [p.text for p in found] == [t.lower().rstrip(".") for t in texts.targets]
         assert all(0.3 < p.score <= 1 for p in found)
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(ClipbiasError, match="answer list"):
         head.answer_probabilities(features, texts)
 
 

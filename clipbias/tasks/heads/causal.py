@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clipbias.errors import DataError, nearest
+from clipbias.errors import ClipbiasError, DataError, nearest
 from clipbias.tasks.heads.base import Features, Head, HeadSetting, Prediction, TextBatch
 from clipbias.tasks.heads.parts import check_answers, log_likelihoods, token_losses
 from clipbias.tasks.heads.writing import Writing
@@ -98,12 +98,14 @@ class CausalHead(Head):
 
         Raises
         ------
-        NotImplementedError
+        ClipbiasError
             There is no answer list.
         """
         answers = self.writing.answer_tokens if self.setting.answers else []
         if not answers:
-            raise NotImplementedError
+            raise ClipbiasError(
+                "this head was built without an answer list (captioning); only a VQA head has probabilities of answers."
+            )
         self.check(features, texts)
         seen = self.visual(features)
         found = torch.zeros(len(seen), len(answers), device=seen.device)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipbias.errors import DataError
+from clipbias.errors import ClipbiasError, DataError
 from clipbias.tasks.heads.base import Features, Head, HeadSetting, Prediction, TextBatch, head
 from clipbias.tasks.heads.parts import Look, check_answers, log_likelihoods, read_options, token_losses
 from clipbias.tasks.heads.writing import Writing
@@ -87,11 +87,13 @@ class BlipDecoder(Head):
 
         Raises
         ------
-        NotImplementedError
+        ClipbiasError
             There is no answer list (captioning).
         """
         if not self.setting.answers:
-            raise NotImplementedError
+            raise ClipbiasError(
+                "this head was built without an answer list (captioning); only a VQA head has probabilities of answers."
+            )
         self.check(features, texts)
         seen = self.look(features)
         ids, mask = self.writing.prompts(texts.questions, self._device)

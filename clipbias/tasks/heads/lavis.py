@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipbias.errors import DataError, nearest
+from clipbias.errors import ClipbiasError, DataError, nearest
 from clipbias.tasks.heads.base import Features, Head, HeadSetting, Prediction, TextBatch, head
 from clipbias.tasks.heads.parts import check_answers, read_options
 
@@ -102,7 +102,7 @@ class LavisCaption(LavisHead):
 
     def answer_probabilities(self, features: Features, texts: TextBatch) -> Tensor:
         """Captions are not chosen from a list."""
-        raise NotImplementedError("a captioner has no answer list")
+        raise ClipbiasError("a captioner has no answer list; only a VQA head has probabilities of answers.")
 
 
 @head("lavis-vqa", tasks=("vqa",))

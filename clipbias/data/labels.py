@@ -92,7 +92,8 @@ def categorical(
         )  # fmt: skip
     if blank.any() and UNKNOWN not in levels:
         levels = [*levels, UNKNOWN]
-    return pd.Categorical(text, categories=list(levels))
+    made: pd.Categorical = pd.Categorical(text.astype(object), categories=list(levels))
+    return made
 
 
 def label_columns(

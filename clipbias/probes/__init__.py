@@ -14,9 +14,12 @@ from __future__ import annotations
 
 from clipbias.data.imageset import ImageSet
 from clipbias.errors import DataError, nearest
-from clipbias.probes.sets import ProbeSet, list_sets, load, register
+from clipbias.probes.copies import read_seat, read_sobit
+from clipbias.probes.sets import ProbeSet, list_sets, load, read_folder, register
 
-__all__ = ["ProbeSet", "image_sets", "list_sets", "load", "load_images", "register"]
+__all__ = [
+    "ProbeSet", "image_sets", "list_sets", "load", "load_images", "read_folder", "read_seat", "read_sobit", "register",
+]  # fmt: skip
 
 _IMAGE_SETS = ("emoji-people", "world", "world-people")
 

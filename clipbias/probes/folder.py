@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -29,6 +29,7 @@ class ProbeFile(BaseModel):
     concept: str = "concept"
     attribute: str = ""
     groups: dict[str, list[str]] = {}
+    tests: dict[str, dict[str, str]] = {}
     offensive: bool = False
     suited_for: str = Field("", alias="for")
     not_for: str = ""
@@ -59,7 +60,7 @@ def read_folder(folder: str | Path) -> ProbeSet:
                 + nearest(column, items.columns)
             )
     # One column may serve as item and concept at once; an older column of that name makes way.
-    columns = {"item": items[described.item], "concept": items[described.concept]}
+    columns: dict[Any, pd.Series] = {"item": items[described.item], "concept": items[described.concept]}
     items = pd.DataFrame({**columns, **{c: items[c] for c in items if c not in columns}})
     card = folder / "card.md"
     return ProbeSet(
@@ -67,6 +68,7 @@ def read_folder(folder: str | Path) -> ProbeSet:
         described.attribute, {name: tuple(members) for name, members in described.groups.items()},
         described.title, described.licence, described.source, described.offensive, described.suited_for,
         described.not_for, card.read_text(encoding="utf-8") if card.is_file() else "", str(folder),
+        described.tests,
     )  # fmt: skip
 
 

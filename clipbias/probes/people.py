@@ -98,7 +98,7 @@ def emoji_people(
     cell = table.set_index(["style", "role", "gender", "tone"])["image_id"].to_dict()
     other = {"woman": "man", "man": "woman"}
     table["twin"] = [
-        cell.get((r.style, r.role, other.get(r.gender, ""), r.tone), "")
+        cell.get((r.style, r.role, other.get(str(r.gender), ""), r.tone), "")
         for r in table.itertuples(index=False)
     ]
     table["scene"] = table.groupby(["style", "role"], sort=False).ngroup()

@@ -15,6 +15,7 @@ from clipbias.errors import DataError, nearest
 from clipbias.probes.articles import article
 
 _RESERVED = ("item", "concept", "a", "A")
+_SIDES = ("X", "Y", "A", "B")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,8 @@ class ProbeSet:
         The image attribute that the concepts name; empty for concepts that are no attribute.
     groups : mapping of str to tuple of str
         Named bundles of concepts.
+    tests : mapping of str to mapping of {"X", "Y", "A", "B"} to str
+        Association tests: the concepts that are the two targets (X, Y) and the two attributes (A, B).
     licence, source, title : str
     offensive : bool
         The words hurt; reports hide them unless asked.
@@ -60,6 +63,7 @@ class ProbeSet:
     not_for: str = ""
     card: str = ""
     origin: str = "registered"
+    tests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         where = f"probe set {self.name!r}"
@@ -83,17 +87,25 @@ class ProbeSet:
         twice = items[items.duplicated(["item", "concept"])]
         if len(twice):
             row = twice.iloc[0]
-            raise DataError(
-                f"{where}: item {row['item']!r} of concept {row['concept']!r} stands there twice."
-            )
+            # An offensive word is named by its place.
+            which = f"row {twice.index[0] + 1}: its item" if self.offensive else f"item {row['item']!r}"
+            raise DataError(f"{where}: {which} of concept {row['concept']!r} stands there twice.")
         self._check_templates(where)
-        for name, members in self.groups.items():
-            for concept in members:
-                if concept not in self.concepts:
-                    raise DataError(
-                        f"{where}: group {name!r} names the concept {concept!r}, which no item has."
-                        + nearest(concept, self.concepts)
-                    )
+        self._check_concepts(where)
+
+    def _check_concepts(self, where: str) -> None:
+        named = [(f"group {name!r}", c) for name, members in self.groups.items() for c in members]
+        for name, sides in self.tests.items():
+            if set(sides) != set(_SIDES):
+                raise DataError(f"{where}: test {name!r} has {', '.join(sides)}; it needs X, Y, A and B.")
+            named += [(f"test {name!r}", concept) for concept in sides.values()]
+        known = set(self.concepts)
+        for what, concept in named:
+            if concept not in known:
+                raise DataError(
+                    f"{where}: {what} names the concept {concept!r}, which no item has."
+                    + nearest(concept, known)
+                )
 
     def _check_templates(self, where: str) -> None:
         if not self.templates:
@@ -127,12 +139,60 @@ class ProbeSet:
         rows = []
         for row in self.items.to_dict("records"):
             a = row.get("article") or article(row["item"])
-            fields = {**row, "a": a, "A": a.capitalize()}
+            fields = {**{str(column): value for column, value in row.items()}, "a": a, "A": a.capitalize()}
             rows += [
                 {"prompt": t.format(**fields), "item": row["item"], "concept": row["concept"], "template": t}
                 for t in self.templates
             ]
         return pd.DataFrame(rows)
+
+    def shown(self, *, offensive: bool = False) -> pd.DataFrame:
+        """Return the prompts for reading: like ``prompts``, with the words of an offensive set covered.
+
+        Parameters
+        ----------
+        offensive : bool
+            Show them all the same.
+        """
+        if offensive or not self.offensive:
+            return self.prompts
+        table = self.prompts
+        words = {item: f"[word {n}]" for n, item in enumerate(dict.fromkeys(table["item"]), 1)}
+        concepts = {concept: f"[concept {n}]" for n, concept in enumerate(self.concepts, 1)}
+        hidden = [
+            str(prompt).replace(str(item), words[item])
+            for prompt, item in zip(table["prompt"], table["item"], strict=True)
+        ]
+        return table.assign(
+            prompt=pd.Series(hidden, table.index),
+            item=table["item"].map(words),
+            concept=table["concept"].map(concepts),
+        )
+
+    def association(self, test: str) -> dict[str, list[str]]:
+        """Return the prompts of the four sides of an association test.
+
+        Parameters
+        ----------
+        test : str
+            A name in ``tests``.
+
+        Returns
+        -------
+        dict
+            Keys ``X, Y`` (targets) and ``A, B`` (attributes), each a list of prompts.
+
+        Raises
+        ------
+        DataError
+            No test of that name.
+        """
+        if test not in self.tests:
+            raise DataError(
+                f"probe set {self.name!r} has no association test {test!r}." + nearest(test, self.tests)
+            )
+        by_concept = dict(self)
+        return {side: by_concept[self.tests[test][side]] for side in _SIDES}
 
     @cached_property
     def digest(self) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from clipbias import content
 from clipbias.errors import ClipbiasError, DataError, nearest
+from clipbias.probes import copies
 from clipbias.probes.folder import read_folder
 from clipbias.probes.probeset import ProbeSet
 
@@ -44,16 +45,20 @@ def register(probe_set: ProbeSet, *, replace: bool = False) -> ProbeSet:
 def load(name: str) -> ProbeSet:
     """Return a probe set: registered in Python, in the study, shipped, or of another package (in that order).
 
+    A set whose terms do not let it be shipped is read from your own copy of its files.
+
     Raises
     ------
     DataError
-        No such set, or its files are not right.
+        No such set, its files are not right, or it needs your own copy (the message says how to get it).
     """
     if name in _registered:
         return _registered[name]
     folders = _folders()
     if name in folders:
         return read_folder(folders[name])
+    if name in copies.names():
+        return copies.load(name)
     plugins = _plugins()
     if name in plugins:
         try:
@@ -79,11 +84,15 @@ def list_sets() -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns ``name, version, kind, attribute, concepts, items, templates, prompts, offensive, licence,
-        title, digest, origin``, sorted by name.
+        title, digest, origin, status``, sorted by name. ``status`` is ``"ready"``, or ``"needs your copy"`` for a
+        set that is not shipped and whose files are not in the study (its counts are 0).
     """
     rows = []
     for name in _names():
         try:
+            if _lacks_copy(name):
+                rows.append(_absent(copies.described(name)))
+                continue
             found = load(name)
         except ClipbiasError as error:
             warnings.warn(f"probe set {name!r} is left out: {error}", stacklevel=2)
@@ -93,15 +102,30 @@ def list_sets() -> pd.DataFrame:
                 "name": name, "version": found.version, "kind": found.kind, "attribute": found.attribute,
                 "concepts": len(found.concepts), "items": len(found.items), "templates": len(found.templates),
                 "prompts": len(found.prompts), "offensive": found.offensive, "licence": found.licence,
-                "title": found.title, "digest": found.digest, "origin": found.origin,
+                "title": found.title, "digest": found.digest, "origin": found.origin, "status": "ready",
             }
         )  # fmt: skip
     columns = ["name", "version", "kind", "attribute", "concepts", "items", "templates", "prompts"]
-    return pd.DataFrame(rows, columns=[*columns, "offensive", "licence", "title", "digest", "origin"])
+    return pd.DataFrame(
+        rows, columns=[*columns, "offensive", "licence", "title", "digest", "origin", "status"]
+    )
+
+
+def _lacks_copy(name: str) -> bool:
+    own = name in _registered or name in _folders()
+    return not own and name in copies.names() and None in copies.paths(name)
+
+
+def _absent(about: copies.CopyFile) -> dict[str, object]:
+    return {
+        "name": about.name, "version": "", "kind": "concepts", "attribute": "", "concepts": 0, "items": 0,
+        "templates": 0, "prompts": 0, "offensive": about.offensive, "licence": about.terms, "title": about.title,
+        "digest": "", "origin": "", "status": "needs your copy",
+    }  # fmt: skip
 
 
 def _names() -> list[str]:
-    return sorted({*_registered, *_folders(), *_plugins()})
+    return sorted({*_registered, *_folders(), *copies.names(), *_plugins()})
 
 
 def _folders() -> dict[str, Path]:

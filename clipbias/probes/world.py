@@ -11,7 +11,7 @@ import functools
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -222,6 +222,7 @@ def render(frame: pd.DataFrame, world: World) -> np.ndarray:
     codes = art.table("people").set_index(["role", "gender", "tone"])["hexcode"].to_dict()
     size = world.size
     out = np.empty((len(frame), size, size, 3), np.uint8)
+    scene: Any
     for row, scene in enumerate(frame.itertuples(index=False)):
         rng = np.random.default_rng([world.seed, 3, int(scene.scene)])
         canvas = background(scene.style, known["contexts"][scene.context], size).copy()
@@ -356,7 +357,10 @@ def image_set(world: World, *, name: str = "world") -> ImageSet:
     table = frame.assign(
         caption=texts["neutral0"],
         caption_full=texts["gendered0"],
-        captions=texts.drop(columns=[c for c in texts if c.startswith("short")]).to_numpy().tolist(),
+        captions=pd.Series(
+            texts.drop(columns=[c for c in texts if str(c).startswith("short")]).to_numpy().tolist(),
+            frame.index,
+        ),
     )
     drawn: dict[int, bytes] = {}
 

@@ -226,7 +226,7 @@ def units_of(
     reference: str = "",
     max_bad: float = 0.01,
 ) -> list[AdaptUnit]:
-    """Return the units of work, the blind baselines first; see `adapt` for the parameters.
+    """Return the units of work, the blind baselines first, one per architecture; see `adapt` for the parameters.
 
     Raises
     ------
@@ -235,6 +235,7 @@ def units_of(
     """
     from clipbias.errors import ClipbiasError, nearest
     from clipbias.instrument.adapted import HOOKS
+    from clipbias.tasks.baseline import stand_ins
     from clipbias.tasks.heads import check_head
     from clipbias.tasks.recipe import MODES
     from clipbias.tasks.unit import AdaptUnit, check_intervention
@@ -249,14 +250,15 @@ def units_of(
         "", recipes[0], "", out=str(Path(out).resolve()), device=device, precision=precision,
         reference=reference or models[0], max_bad=max_bad, hooks=HOOKS,
     )  # fmt: skip
+    judged_by = stand_ins(models)
     first: list[AdaptUnit] = []
     rest: list[AdaptUnit] = []
     for recipe in recipes:
         for head in _heads_of(recipe, heads):
             check_head(head, recipe.task)
             for place, model in enumerate(models):
-                mine = base.but(model=model, recipe=recipe, head=head)
-                if blind:
+                mine = base.but(model=model, recipe=recipe, head=head, baseline=judged_by[model])
+                if blind and judged_by[model] == model:
                     first.append(mine.but(mode="blind", seed=seeds[0]))
                 for mode in modes:
                     # A second seed is what two runs of the same model differ by: the ceiling of any similarity.
@@ -318,7 +320,7 @@ def adapt(
     controls : bool
         Train the first two models with a second seed too, when there is one seed.
     blind : bool
-        Train the image-blind baseline. Without it competence is not judged.
+        Train the image-blind baseline, once for models of the same architecture. Without it competence is not judged.
     out : path
         The run folder; units done by the same recipe on the same data are kept.
     engine, device, precision : str

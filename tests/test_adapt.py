@@ -87,11 +87,15 @@ def units(*words: str) -> list[AdaptUnit]:
 
 def test_the_default_is_both_tasks_with_blind_baselines_and_a_second_seed():
     found = units("--models", *MODELS)
-    assert [u.mode for u in found].index("frozen") == sum(u.mode == "blind" for u in found) == 6
+    # Two architectures, two tasks: the ResNets share their baseline.
+    assert [u.mode for u in found].index("frozen") == sum(u.mode == "blind" for u in found) == 4
+    assert {(u.model, u.of_blind[0]) for u in found} == {
+        (MODELS[0], MODELS[0]), (MODELS[1], MODELS[0]), (MODELS[2], MODELS[2]),
+    }  # fmt: skip
     assert {u.task for u in found} == {"vqa", "captioning"}
     assert {(u.model, u.seed) for u in found if u.states == "second_seed"} == {(m, 1) for m in MODELS[:2]}
     assert all(u.head == u.recipe.head for u in found)
-    assert len({u.name for u in found}) == len(found) == 16
+    assert len({u.name for u in found}) == len(found) == 14
 
 
 def test_options_choose_tasks_heads_modes_and_seeds():
@@ -231,9 +235,9 @@ def test_tables_of_all_units_and_a_manifest(fake, tmp_path, capsys):
     assert run(*WORDS, "--out", tmp_path) == 0
     folder = RunFolder(tmp_path)
     table = folder.read("adapted")
-    assert len(table) == 8
+    assert len(table) == 7
     assert (table[table["mode"] == "frozen"]["blind"] == 10.0).all()
-    assert len(folder.manifest["units"]) == 8
+    assert len(folder.manifest["units"]) == 7
     assert folder.manifest["config"]["adapt"]["models"] == MODELS
     assert set(folder.read("metrics")["metric"]) == {"vqa_accuracy", "flip_rate"}
     said = capsys.readouterr().out
@@ -246,7 +250,7 @@ def test_a_second_run_does_nothing_and_says_so(fake, tmp_path, capsys):
     before = (tmp_path / "extrinsic.parquet").read_bytes()
     capsys.readouterr()
     assert run(*WORDS, "--out", tmp_path) == 0
-    assert "8 units, 8 of them done before (nothing was trained)" in capsys.readouterr().err
+    assert "7 units, 7 of them done before (nothing was trained)" in capsys.readouterr().err
     assert before == (tmp_path / "extrinsic.parquet").read_bytes()
     assert run(*WORDS, "--out", tmp_path, "--mode", "full") == 0  # baselines are kept, with their quality
     full = RunFolder(tmp_path).read("adapted").query("mode == 'full'")
@@ -262,12 +266,12 @@ def test_it_joins_what_measure_has_written(fake, tmp_path):
     manifest = folder.manifest
     assert manifest["config"]["recipe"] == {"a": 1}
     assert manifest["units"]["zoo:resnet-50"] == {"key": "k"}
-    assert len(manifest["units"]) == 9
+    assert len(manifest["units"]) == 8
 
 
 def test_a_failed_unit_is_told_and_the_others_go_on(fake, tmp_path, monkeypatch, capsys):
     def breaks(unit, **more):
-        if unit.model == MODELS[1] and unit.mode == "blind":
+        if unit.model == MODELS[2] and unit.mode == "blind":
             raise RuntimeError("broken")
         return faked(unit, **more)
 
@@ -276,7 +280,7 @@ def test_a_failed_unit_is_told_and_the_others_go_on(fake, tmp_path, monkeypatch,
     said = capsys.readouterr().err
     assert "unexpected error: RuntimeError: broken" in said
     assert "its image-blind baseline failed" in said
-    assert set(RunFolder(tmp_path).read("adapted")["model"]) == {MODELS[0], MODELS[2]}
+    assert set(RunFolder(tmp_path).read("adapted")["model"]) == {MODELS[0], MODELS[1]}
 
 
 def test_a_model_that_is_not_there_ends_with_1(tmp_path, monkeypatch, capsys):
@@ -291,7 +295,7 @@ def test_ctrl_c_ends_with_130_and_keeps_what_is_done(fake, tmp_path, monkeypatch
 
     def stop(unit, **more):
         seen.append(unit)
-        if len(seen) == 4:
+        if len(seen) == 4:  # the fourth: two baselines and one model are done
             raise KeyboardInterrupt
         return faked(unit, **more)
 

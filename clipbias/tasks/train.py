@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +53,24 @@ class Material:
 
     def texts(self, index: np.ndarray, *, targets: bool = True) -> TextBatch:
         """Return the texts of some examples, without targets where a head has to predict."""
-        questions = self.examples["question"].to_numpy()[index].tolist()
+        questions = self._questions[index].tolist()
         if not targets:
             return TextBatch(questions)
         soft = None if self.soft is None else self.soft[torch.as_tensor(index)]
-        return TextBatch(questions, self.examples["target"].to_numpy()[index].tolist(), soft)
+        return TextBatch(questions, self._targets[index].tolist(), soft)
 
     def features(self, index: np.ndarray) -> Features:
         """Return the features of some examples' images."""
         return self.source(self.rows[index])
+
+    # Once: a column of text is converted as a whole, which would take longer than a step.
+    @cached_property
+    def _questions(self) -> np.ndarray:
+        return self.examples["question"].to_numpy(dtype=object)
+
+    @cached_property
+    def _targets(self) -> np.ndarray:
+        return self.examples["target"].to_numpy(dtype=object)
 
 
 @dataclass(frozen=True, eq=False)

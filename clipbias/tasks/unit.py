@@ -63,6 +63,8 @@ class AdaptUnit:
         As in ``measure``.
     max_bad : float
     hooks : Hooks, optional
+    baseline : str
+        Model that the image-blind baseline is trained with, see `clipbias.tasks.baseline`; empty for this one.
     blind : (str, float), optional
         Key of the baseline and its quality, which competence is judged by.
     done : str
@@ -82,6 +84,7 @@ class AdaptUnit:
     reference: str = ""
     max_bad: float = 0.01
     hooks: Hooks | None = None
+    baseline: str = ""
     blind: tuple[str, float] | None = None
     done: str = ""
 
@@ -107,7 +110,7 @@ class AdaptUnit:
     @property
     def of_blind(self) -> tuple[str, str, str]:
         """What a unit shares with its baseline."""
-        return self.model, self.task, self.head
+        return self.baseline or self.model, self.task, self.head
 
     @property
     def slug(self) -> str:

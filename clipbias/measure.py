@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
             "clipbias measure --models ViT-B-32/laion2b_s34b_b79k ViT-B-32/openai --out runs/two",
             "clipbias measure --models 'file:mine.pt?model=ViT-B-32' --image-set 'fairface:val.csv?images=val' --attributes race",
             "clipbias measure --image-set 'table:people.csv?images=photos&attributes=gender' --views global place kmeans",
+            "clipbias measure --models scores:scores.csv --image-set 'table:labels.csv?images=none&id_column=image_id&attributes=race,gender'",
         ],
     )
     shared_options(made)
@@ -52,6 +53,11 @@ def parser() -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--caption", metavar="COLUMN", help="column of captions that name no attribute; allows retrieval"
+    )
+    what.add_argument(
+        "--harmful",
+        metavar="NAME",
+        help="probe set whose items count as harm when they win; of stored scores also columns, joined by commas",
     )
     what.add_argument(
         "--views",
@@ -126,22 +132,32 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     changes: dict = {"protocol": protocol}
     if options.views:
         changes["views"] = options.views
-    own = ("image_set", "probe", "attributes", "metrics", "truth", "caption")
+    own = ("image_set", "probe", "attributes", "metrics", "truth", "caption", "harmful")
     if any(getattr(options, name) for name in own):
         chosen = options.image_set or base.measurements[0].image_set
         first = next((m for m in base.measurements if m.image_set == chosen), None)
         start = first.model_dump() if first else {"image_set": chosen, "metrics": _default_metrics(options)}
         given = {name: getattr(options, name) for name in own if getattr(options, name)}
+        if not options.probe and _all_stored(options.models):
+            given["probe"] = ""  # stored columns name their own probes
         changes["measurements"] = [{**start, **given, **({"views": options.views} if options.views else {})}]
     elif options.views:
         changes["measurements"] = [{**m.model_dump(), "views": options.views} for m in base.measurements]
     return recipe.parse(base.model_dump() | changes, "the options")
 
 
+def _all_stored(models: list[str] | None) -> bool:
+    from clipbias.models.stored import is_stored
+
+    return bool(models) and all(is_stored(m) for m in models)
+
+
 def _default_metrics(options: argparse.Namespace) -> list[str]:
     return [
         *_RANKING,
         *(["zero_shot_recall", "zero_shot_disparity"] if options.truth else []),
+        *(["harm_rate", "harm_composition", "harm_disparity"] if options.harmful else []),
+        *(["selection_rate", "demographic_parity"] if _all_stored(options.models) else []),
         *(["recall_at_k", "kl_recall"] if options.caption else []),
     ]
 
@@ -212,7 +228,8 @@ def measure(
     from clipbias.engine import run_units
     from clipbias.instrument import images
     from clipbias.instrument.recipe import load
-    from clipbias.instrument.unit import Unit, measure_unit
+    from clipbias.instrument.stored import measure_one
+    from clipbias.instrument.unit import Unit
     from clipbias.results.run import RunFolder, new_manifest, now
 
     recipe = recipe or load()
@@ -229,9 +246,9 @@ def measure(
     with _progress(console) as progress:
         bar = progress.add_task("models", total=len(units))
         work = (
-            partial(measure_unit, on_step=lambda text: progress.update(bar, description=text))
+            partial(measure_one, on_step=lambda text: progress.update(bar, description=text))
             if engine == "local"
-            else measure_unit
+            else measure_one
         )
         manifest = new_manifest(
             config={**before.get("config", {}), "recipe": recipe.model_dump(mode="json"), "models": list(models), "device": device, "precision": precision,
@@ -324,7 +341,9 @@ def _finish(folder: RunFolder, recipe: Recipe, console) -> None:
         {"metric": m.name, "title": m.about, "range_low": m.range[0], "range_high": m.range[1], "ideal": m.ideal, "unit": m.unit,
          "sign": m.sign, "direction": m.direction, "interval": m.interval_text, "reference": m.reference} for m in facts
     ]))  # fmt: skip
-    names = list(dict.fromkeys(name for m in recipe.measurements for name in (m.probe, m.harmful) if name))
+    known = set(probes.list_sets()["name"])
+    # Stored scores name their own columns: what is no probe set has no prompts.
+    names = dict.fromkeys(n for m in recipe.measurements for n in (m.probe, m.harmful) if n in known)
     sets = [probes.load(name) for name in names]
     prompts = [
         s.prompts.assign(
@@ -332,7 +351,8 @@ def _finish(folder: RunFolder, recipe: Recipe, console) -> None:
         )
         for s in sets
     ]
-    folder.write("prompts", pd.concat(prompts, ignore_index=True))
+    if prompts:
+        folder.write("prompts", pd.concat(prompts, ignore_index=True))
     with console.status("checking the instruments on planted truth"):
         models, intrinsic = folder.read("models"), folder.read("intrinsic")
         table = validity(
@@ -369,13 +389,13 @@ def _plan(specs: list[str], recipe: Recipe, options: argparse.Namespace) -> int:
     import pandas as pd
 
     from clipbias.commands.tables import print_table
-    from clipbias.instrument.unit import plan_unit
+    from clipbias.instrument.stored import plan_one
     from clipbias.results.run import RunFolder
 
     folder = RunFolder(options.out)
     old = folder.manifest.get("units", {}) if folder.exists() else {}
     records = [
-        plan_unit(spec, recipe, options.device, options.precision)
+        plan_one(spec, recipe, options.device, options.precision)
         | {"in the run folder": "yes" if spec in old else "no"}
         for spec in specs
     ]

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from clipbias.embedding import EmbeddingCache, embed_images, embed_texts
 from clipbias.errors import DataError, StatusError
 from clipbias.instrument import images as image_sets
 from clipbias.instrument.recipe import Measurement, Recipe
-from clipbias.metrics import inference
+from clipbias.metrics import inference, integrity
 from clipbias.metrics.inference import Inputs
 from clipbias.metrics.inputs import Association, Classification, Ranking, Retrieval
 from clipbias.metrics.record import get
@@ -125,7 +125,7 @@ def measure_unit(unit: Unit, *, on_step: Callable[[str], None] | None = None) ->
         for name in (m.probe, m.harmful)
         if name
     }
-    key = _key(
+    key = unit_key(
         unit, model.digest, model.preprocess_digest, reference.digest if reference else "", data, prompts
     )
     if key == unit.done:
@@ -137,15 +137,22 @@ def measure_unit(unit: Unit, *, on_step: Callable[[str], None] | None = None) ->
         part = Part(unit, measurement, image_set, model, reference, cache)
         for name, frame in part.tables().items():
             collected.setdefault(name, []).append(frame)
-    tables = {name: pd.concat(frames, ignore_index=True) for name, frames in collected.items()}
-    tables["intrinsic"] = result_rows.table(tables["intrinsic"].to_dict("records"))
-    tables["models"] = pd.DataFrame(
-        [{**model_facts(model.metadata), "model": unit.model, "digest": model.digest}]
-    )
+    tables = put_together(collected, unit.model, model.metadata, model.digest)
     return Measured(key, False, tables, cache.stats.computed, cache.stats.reused, data)
 
 
-def _key(unit: Unit, *parts: object) -> str:
+def put_together(
+    collected: dict[str, list[pd.DataFrame]], model: str, metadata: dict, digest: str
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of a unit: those of its measurements joined, and the model's own row."""
+    tables = {name: pd.concat(frames, ignore_index=True) for name, frames in collected.items()}
+    tables["intrinsic"] = result_rows.table(tables["intrinsic"].to_dict("records"))
+    tables["models"] = pd.DataFrame([{**model_facts(metadata), "model": model, "digest": digest}])
+    return tables
+
+
+def unit_key(unit: Unit, *parts: object) -> str:
+    """Return the key of a unit's tables: a digest of everything that they depend on."""
     text = json.dumps(
         [clipbias.__version__, unit.model, unit.precision, unit.recipe.model_dump(mode="json"), *parts],
         sort_keys=True,
@@ -197,11 +204,38 @@ class Part:
         if reference is not None:
             other = embed_images(reference, self.images, cache=cache)
             self.reference = other.values if len(other.rows) == len(self.images) else None
-        self.attributes = measurement.attributes or list(image_set.attributes)
-        table = self.images.table
-        self.blocks = table["scene"].to_numpy() if "scene" in table else None
+        self._describe()
         probe = probes.load(measurement.probe)
         self.concepts, self.texts = self._ensemble(probe)
+
+    def _describe(self) -> None:
+        """Note what is measured of the images: attributes, and the clusters that are drawn as a whole."""
+        self.attributes = self.measurement.attributes or list(self.images.attributes)
+        table = self.images.table
+        self.blocks = table["scene"].to_numpy() if "scene" in table else None
+
+    def similarity(self, rows: np.ndarray) -> np.ndarray:
+        """Return the scores of images for every concept, (P, rows)."""
+        return self.texts @ self.values[rows].T
+
+    def harm(self, rows: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return the harmful items and the scores of images for them, (H, rows); they are not concepts."""
+        if not self.measurement.harmful:
+            return [], np.empty((0, len(rows)))
+        names, texts = self._ensemble(probes.load(self.measurement.harmful))
+        return names, texts @ self.values[rows].T
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        """Return the embeddings of texts."""
+        return embed_texts(self.model, texts, cache=self.cache)
+
+    def integrity(self) -> pd.DataFrame:
+        """Check the embeddings and report what makes cosines of models incomparable."""
+        found = [
+            *integrity.check_embeddings(self.values, "images"),
+            *integrity.geometry(self.values, self.texts),
+        ]
+        return pd.DataFrame([asdict(f) for f in found])
 
     def _ensemble(self, probe: probes.ProbeSet) -> tuple[list[str], np.ndarray]:
         """Return each concept's text embedding: the normalised mean over its prompts."""
@@ -235,6 +269,7 @@ class Part:
             "null_bands": pd.DataFrame([{**base, **band} for band in bands], columns=BAND_COLUMNS),
             "examples": self._examples(),
             "left_out": everything.assign(**base),
+            "integrity": self.integrity().assign(**base),
         }
 
     # -- views ------------------------------------------------------------------------------------
@@ -245,7 +280,7 @@ class Part:
         for spec in self.recipe.views_of(self.measurement):
             try:
                 made = views.make(
-                    spec, self.images, self.values, reference=self.reference, encode_text=lambda t: embed_texts(self.model, t, cache=self.cache),
+                    spec, self.images, self.values, reference=self.reference, encode_text=self.encode,
                     min_size=self.recipe.min_view if spec.startswith("kmeans") else None, seed=self.recipe.protocol.seed,
                 )  # fmt: skip
             except StatusError as problem:
@@ -261,39 +296,38 @@ class Part:
         """Return the input of each kind of metric for the images of a view; what the data do not allow is absent."""
         m, table = self.measurement, self.images.table
         rows = np.arange(len(table)) if mask is None else np.flatnonzero(mask)
-        values, groups = self.values[rows], table[attribute].iloc[rows]
+        groups = table[attribute].iloc[rows]
         shared = {
             "groups": pd.Categorical(groups), "blocks": None if self.blocks is None else self.blocks[rows],
             "strata": None if self.blocks is None else self.blocks[rows],
         }  # fmt: skip
-        scores = self.texts @ values.T
+        scores = self.similarity(rows)
         inputs: dict[str, Inputs] = {"ranking": Ranking(scores, self.concepts, **shared)}
-        if m.truth or m.harmful:
-            classes, similarity = self.concepts, scores
-            harmful: list[str] = []
-            if m.harmful:
-                harmful, texts = self._ensemble(probes.load(m.harmful))
-                similarity = np.concatenate([scores, texts @ values.T])
-            names = np.array([*classes, *harmful])
-            truth = table[m.truth].iloc[rows].astype(str).to_numpy() if m.truth else None
-            named = names[similarity.argmax(0)]
-            inputs["harm"] = Classification(None, named, [*classes, *harmful], harmful=harmful, **shared)
-            inputs["classification"] = Classification(
-                truth, np.array(classes)[scores.argmax(0)], classes, **shared
+        truth = table[m.truth].iloc[rows].astype(str).to_numpy() if m.truth else None
+        if len(self.concepts) > 1:
+            classes = np.array(self.concepts)
+            inputs["classification"] = Classification(truth, classes[scores.argmax(0)], classes, **shared)
+        if m.harmful:
+            harmful, more = self.harm(rows)
+            fresh = [i for i, name in enumerate(harmful) if name not in self.concepts]
+            classes = np.array([*self.concepts, *(harmful[i] for i in fresh)])
+            similarity = np.concatenate([scores, more[fresh]])
+            inputs["harm"] = Classification(
+                None, classes[similarity.argmax(0)], classes, harmful=harmful, **shared
             )
         if m.caption:
             # The gallery is the whole image set in every view: recall then does not change with the view's size.
             captions = table[m.caption].iloc[rows].tolist()
             unique, which = np.unique(captions, return_inverse=True)
-            queries = embed_texts(self.model, unique.tolist(), cache=self.cache)
+            queries = self.encode(unique.tolist())
             inputs["retrieval"] = Retrieval(
                 queries[which] @ self.values.T, rows, probes_of=table[m.truth].iloc[rows].astype(str).to_numpy() if m.truth else None,
                 k=m.recall_k, **shared,
             )  # fmt: skip
-        tied = self._tied(attribute)
+        tied = self._tied(attribute) if self.texts is not None else None
         if tied is not None:
             one, two, levels = tied
-            first, second = (values[(groups == level).to_numpy()] for level in levels)
+            first, second = (self.values[rows[(groups == level).to_numpy()]] for level in levels)
             if len(first) > 1 and len(second) > 1:
                 inputs["association"] = Association(
                     A=first,
@@ -319,7 +353,7 @@ class Part:
         inputs = self.inputs(attribute, view.mask)
         records = []
         for name in self.measurement.metrics:
-            given = inputs.get(input_of(name))
+            given = _usable(name, inputs.get(input_of(name)))
             key = {
                 "view": view.name,
                 "attribute": attribute,
@@ -345,7 +379,7 @@ class Part:
         draws = self.recipe.random_subsets
         names = [
             n for n in self.measurement.metrics
-            if not get(n).per_group and input_of(n) != "association" and inputs.get(input_of(n)) is not None
+            if not get(n).per_group and input_of(n) != "association" and _usable(n, inputs.get(input_of(n))) is not None
         ]  # fmt: skip
         if not draws or not names:
             return []
@@ -424,7 +458,7 @@ class Part:
             if not rows:
                 continue
             worst = max(rows, key=lambda r: r["value"])
-            scores = self.texts[self.concepts.index(worst["probe"])] @ self.values.T
+            scores = self.similarity(np.arange(len(self.images)))[self.concepts.index(worst["probe"])]
             group = self.images.table[attribute].astype(str).to_numpy() == worst["group"]
             best = np.flatnonzero(group)[np.argsort(-scores[group], kind="stable")[:EXAMPLES]]
             for row, png in zip(best, self.images.read(best.tolist()), strict=True):
@@ -439,6 +473,12 @@ class Part:
 def input_of(metric: str) -> str:
     """Return which input a metric reads: the kind it needs, with harm apart, whose classes are more."""
     return "harm" if metric.startswith("harm") else get(metric).needs
+
+
+def _usable(metric: str, given: Inputs | None) -> Inputs | None:
+    """Return the input if the metric can be taken of it: recalls and odds need the true class."""
+    needs_truth = isinstance(given, Classification) and get(metric).within_class
+    return None if needs_truth and given.y_true is None else given  # type: ignore[union-attr]
 
 
 def _missing(metric: str, measurement: Measurement) -> str:

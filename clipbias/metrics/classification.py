@@ -87,7 +87,17 @@ def _harm_composition(t: RateTally) -> np.ndarray:
 
 
 @metric(
-    "demographic_parity", needs="classification", range=(0.0, 1.0), ideal=0.0, unit="difference of shares",
+    "selection_rate", needs="classification", per_group=True, range=(0.0, 1.0), ideal=np.nan, unit="share",
+    sign="never negative", direction="equal between groups is fair", worse="both", interval="share",
+    reference="arXiv:1104.3913", undefined=("empty group", "the group has no image here."),
+)  # fmt: skip
+def _selection_rate(t: RateTally) -> np.ndarray:
+    """Share of a group's images for which a class is predicted."""
+    return t.rate("predicted")
+
+
+@metric(
+    "demographic_parity", needs="classification", extreme_of=("selection_rate", "max"), range=(0.0, 1.0), ideal=0.0, unit="difference of shares",
     sign="never negative", direction="lower is fairer", worse="high", interval="excess",
     reference="arXiv:1104.3913", undefined=("empty group", "fewer than two groups have images."),
 )  # fmt: skip

@@ -18,7 +18,7 @@ from clipbias.models.build import ModelWarning, build_network, build_tokenizer, 
 from clipbias.models.clip import Clip, choose_device
 from clipbias.models.metadata import describe
 from clipbias.models.preprocess import Preprocess
-from clipbias.models.spec import ModelSpec, check_spec, parse_spec
+from clipbias.models.spec import STORED, ModelSpec, check_spec, parse_spec
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ def load_model(spec: str | ModelSpec, *, device: str = "cpu", precision: str = "
         the message says what was tried and what to do.
     """
     spec = parse_spec(spec) if isinstance(spec, str) else check_spec(spec)
+    if spec.kind in STORED:
+        raise ModelError(f"{spec} is stored numbers and no model: it can be measured, not loaded or adapted.")
     precision = spec.option("precision") or precision
     chosen = choose_device(device, precision)
     source = resolve(spec)

@@ -6,6 +6,7 @@
 ``file:PATH?model=ViT-B-32``           a local checkpoint (.safetensors, or .pt/.bin of plain tensors)
 ``zoo:NAME``                           one of the small CLIPs shipped with clipbias
 ``random:ViT-B-32?seed=0``             the architecture without training: a null model
+``scores:FILE``, ``embeddings:FILE``   stored numbers instead of weights (`clipbias.models.stored`)
 ``KIND:NAME``                          whatever another package adds (`clipbias.models.outside`)
 =====================================  ============================================================
 
@@ -26,17 +27,21 @@ from clipbias.models import outside
 
 PREPROCESS_OPTIONS = ("mean", "std", "interpolation", "resize_mode")
 PRECISIONS = ("fp32", "fp16", "bf16")
+STORED = ("scores", "embeddings")
 _OPTIONS = {
     "open_clip": (*PREPROCESS_OPTIONS, "precision"),
     "hf-hub": (*PREPROCESS_OPTIONS, "precision", "revision"),
     "file": (*PREPROCESS_OPTIONS, "precision", "model", "tag"),
     "zoo": ("precision",),
     "random": (*PREPROCESS_OPTIONS, "precision", "seed"),
+    "scores": ("array", "id", "ids", "names", "probabilities"),
+    "embeddings": ("array", "id", "ids", "names", "texts"),
 }
 _CHOICES = {
     "interpolation": ("bicubic", "bilinear"),
     "resize_mode": ("shortest", "longest", "squash"),
     "precision": PRECISIONS,
+    "probabilities": ("yes", "no"),
 }
 # A comma between two models, not one inside ``mean=0.5,0.5,0.5``.
 _LIST_COMMA = re.compile(r",(?!\s*[-+.\deE]+\s*(?:,|&|$))")
@@ -48,7 +53,7 @@ class ModelSpec:
 
     Attributes
     ----------
-    kind : {"open_clip", "hf-hub", "file", "zoo", "random"} or one added by another package
+    kind : {"open_clip", "hf-hub", "file", "zoo", "random", "scores", "embeddings"} or one added by another package
     name : str
         Architecture, repository, path or zoo name.
     tag : str

@@ -85,7 +85,7 @@ def plan(jobs: Jobs, *, exact: bool = False) -> list[Planned]:
 
 def _measure(jobs: Jobs, old: Mapping[str, Any], exact: bool) -> list[Planned]:
     from clipbias.instrument import images
-    from clipbias.instrument.unit import measure_unit
+    from clipbias.instrument.stored import measure_one
 
     recipe, units = jobs.recipe, jobs.measure_units()
     sets = [images.load(m) for m in recipe.measurements]
@@ -107,7 +107,7 @@ def _measure(jobs: Jobs, old: Mapping[str, Any], exact: bool) -> list[Planned]:
         def check(tell: Callable[[str], None], unit=unit, key=key) -> bool:
             from dataclasses import replace
 
-            return measure_unit(replace(unit, done=key), on_step=tell).kept
+            return measure_one(replace(unit, done=key), on_step=tell).kept
 
         planned.append(
             _unit("measure", unit.model, unit.model, what, key, check if exact else None, old, alike, rough)

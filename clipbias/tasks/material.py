@@ -58,23 +58,34 @@ def soft_targets(examples: pd.DataFrame, answers: tuple[str, ...]) -> Tensor:
 def vocabulary_of(parts: Sequence[TaskData], recipe: TaskRecipe, language: str = "") -> Vocabulary:
     """Return the vocabulary of the training texts, or the tokenizer of a language model by path.
 
-    The same for every CLIP, as it is made of texts alone.
+    The same for every CLIP, as it is made of texts alone. Answers are normalised, as in the answer list.
     """
     if language:
         return Vocabulary.pretrained(language)
     texts: list[str] = []
     for data in parts:
         train = data.split("train")
-        texts += [*train["question"], *train["target"]]
+        texts += train["question"].tolist()
         if data.task == "vqa":
-            texts += [answer for answers in train["answers"] for answer in set(answers)]
+            texts += _answers(train["target"])
+            texts += [normalize_answer(answer) for answers in train["answers"] for answer in set(answers)]
+        else:
+            texts += train["target"].tolist()
     return Vocabulary.build((text for text in texts if text), max_size=recipe.vocabulary)
+
+
+def _answers(targets: pd.Series) -> list[str]:
+    """Return answers normalised; what normalising would leave nothing of ("a") stays as it is."""
+    return [normalize_answer(target) or target for target in targets]
 
 
 def material_of(
     data: TaskData, examples: pd.DataFrame, source: Source, *, answers: tuple[str, ...] = ()
 ) -> Material:
     """Return examples with their images' places and, for an answer list, soft targets.
+
+    Answers to be written are normalised ("two dogs" is "2 dogs"), so that a head that writes and one that chooses from
+    the answer list learn the same.
 
     Raises
     ------
@@ -89,6 +100,8 @@ def material_of(
             f"{int(empty.sum())} training examples of {data.name!r} have an empty "
             f"{'caption' if data.task == 'captioning' else 'answer'}, first: {examples.loc[empty, 'example_id'].iloc[0]!r}."
         )
+    if data.task == "vqa":
+        examples = examples.assign(target=_answers(examples["target"]))
     soft = soft_targets(examples, answers) if answers and data.task == "vqa" and trained.any() else None
     return Material(examples, data.image_rows(examples), source, soft)
 

@@ -36,10 +36,10 @@ class WorldData(_Part):
         Further knobs of the world: styles, rho, noise, knobs, test_knobs, ...
     """
 
-    n_train: int = Field(6000, ge=1)
-    n_val: int = Field(500, ge=1)
-    crossed: int = Field(1, ge=1)
-    seed: int = Field(0, ge=0)
+    n_train: int = Field(default=6000, ge=1)
+    n_val: int = Field(default=500, ge=1)
+    crossed: int = Field(default=1, ge=1)
+    seed: int = Field(default=0, ge=0)
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -52,7 +52,7 @@ class Files(_Part):
     images: str = ""
     labels: str = ""
     words: str = "hendricks2018"
-    n_train: int = Field(0, ge=0)
+    n_train: int = Field(default=0, ge=0)
     options: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -90,19 +90,19 @@ class Training(_Part):
         Time between two checkpoints, which is what an interruption costs.
     """
 
-    steps: int = Field(400, ge=1)
-    epochs: float = Field(0.0, ge=0)
-    batch_size: int = Field(64, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    warmup: float = Field(0.1, ge=0, lt=1)
-    clip: float = Field(1.0, gt=0)
-    tower_rate: float = Field(0.3, gt=0)
-    evaluations: int = Field(8, ge=1)
-    patience: int = Field(3, ge=1)
-    lora_rank: int = Field(8, ge=1)
-    threads: int = Field(1, ge=1)
-    checkpoint_seconds: float = Field(20.0, ge=0)
+    steps: int = Field(default=400, ge=1)
+    epochs: float = Field(default=0.0, ge=0)
+    batch_size: int = Field(default=64, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    clip: float = Field(default=1.0, gt=0)
+    tower_rate: float = Field(default=0.3, gt=0)
+    evaluations: int = Field(default=8, ge=1)
+    patience: int = Field(default=3, ge=1)
+    lora_rank: int = Field(default=8, ge=1)
+    threads: int = Field(default=1, ge=1)
+    checkpoint_seconds: float = Field(default=20.0, ge=0)
 
     def resolved(self, examples: int) -> Training:
         """Return the same budget in steps, for so many training examples."""
@@ -155,10 +155,10 @@ class Evaluation(_Part):
     """
 
     views: list[str] = Field(default_factory=lambda: ["global"])
-    min_view: int = Field(100, ge=2)
+    min_view: int = Field(default=100, ge=2)
     metrics: list[str] = Field(default_factory=list)
-    n_boot: int = Field(500, ge=0)
-    n_perm: int = Field(200, ge=0)
+    n_boot: int = Field(default=500, ge=0)
+    n_perm: int = Field(default=200, ge=0)
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -186,11 +186,11 @@ class TaskRecipe(_Part):
     task: Literal["vqa", "captioning"]
     head: str
     heads: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    answers: int = Field(3000, ge=2)
-    vocabulary: int = Field(10000, ge=10)
-    beams: int = Field(1, ge=1)
-    grid: int | None = Field(None, ge=1)
-    states: int = Field(600, ge=0)
+    answers: int = Field(default=3000, ge=2)
+    vocabulary: int = Field(default=10000, ge=10)
+    beams: int = Field(default=1, ge=1)
+    grid: int | None = Field(default=None, ge=1)
+    states: int = Field(default=600, ge=0)
     world: WorldData = WorldData()
     files: Files = Files()
     training: Training = Training()

@@ -34,7 +34,7 @@ def state_examples(examples: pd.DataFrame, n: int, *, seed: int = 0) -> pd.DataF
     mine = examples[examples["image_id"].isin(ids)]
     # A question that is put to every image, if there is one: states then differ by image alone.
     asked = mine.groupby("question", sort=False)["image_id"].nunique()
-    common = asked.index[asked.argmax()]
+    common = asked.idxmax()
     first = mine[mine["question"] == common].drop_duplicates("image_id")
     rest = mine[~mine["image_id"].isin(first["image_id"])].drop_duplicates("image_id")
     chosen = pd.concat([first, rest]).set_index("image_id").loc[list(ids)].reset_index()

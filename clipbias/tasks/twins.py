@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -72,21 +76,12 @@ class Twins:
         if self.outcomes.task == "vqa":
             found.append(self._all_questions(inside))
             if self.probabilities is not None:
-                found += self._deltas(np.flatnonzero(usable), self.probabilities)
+                found += self._deltas(np.flatnonzero(usable))
         return found
 
     def _flips(self, chosen: np.ndarray) -> list[Statistic]:
         outcomes, ties = self.outcomes, self._normal_ties()
-        values = np.zeros((len(chosen), 2))
-        for row, place in enumerate(chosen):
-            a, b = outcomes.pairs[place]
-            found = flip_rate(
-                {0: self.said[a], 1: self.said[b]},
-                [(0, 1)],
-                ties=ties or None,
-                levels=self.shown[place] if ties else None,
-            )
-            values[row] = found.per_pair[0]
+        values = self._flip_of_pair[chosen]
         first = outcomes.pairs[chosen, 0]
         differs, direction = values[:, 0], np.nan_to_num(values[:, 1])
         why = ("no twins", "no twin pair lies wholly in this view.")
@@ -107,6 +102,22 @@ class Twins:
             out.append(
                 Statistic(name, sums, ratio, self._sum(first, units), undefined=none, protocol=self._about)
             )
+        return out
+
+    @cached_property
+    def _flip_of_pair(self) -> np.ndarray:
+        """Whether the outputs of each pair differ, and their direction, (pairs, 2)."""
+        outputs = dict(enumerate(self.said))
+        return self._of_pairs(lambda pairs, **given: flip_rate(outputs, pairs, **given).per_pair)
+
+    def _of_pairs(self, measure: Callable[..., np.ndarray]) -> np.ndarray:
+        """Measure all pairs, those that show the same two levels together, (pairs, 2)."""
+        pairs, ties = self.outcomes.pairs, self._normal_ties()
+        out = np.zeros((len(pairs), 2))
+        for levels in dict.fromkeys(self.shown):
+            mine = np.array([shown == levels for shown in self.shown])
+            given = {"ties": ties, "levels": levels} if ties else {}
+            out[mine] = measure([(int(a), int(b)) for a, b in pairs[mine]], **given)
         return out
 
     def _all_questions(self, inside: np.ndarray) -> Statistic:
@@ -135,27 +146,9 @@ class Twins:
             undefined=why,
         )
 
-    def _deltas(self, chosen: np.ndarray, probabilities: pd.DataFrame) -> list[Statistic]:
-        outcomes = self.outcomes
-        asked = outcomes.items[(outcomes.items["question"] == outcomes.concept_question).to_numpy()]
-        example = dict(zip(outcomes.home[asked.index], asked["example_id"].astype(str), strict=True))
-        missing = [e for e in example.values() if e not in probabilities.index]
-        if missing:
-            raise DataError(
-                f"{len(missing)} test examples have no answer probabilities, the first: {missing[0]!r}."
-            )
-        answers = [normalize_answer(str(answer)) for answer in probabilities.columns]
-        ties = self._normal_ties()
-        table = probabilities.loc[list(example.values())].to_numpy(dtype=float)
-        of = {image: table[row] for row, image in enumerate(example)}
-        values = np.zeros((len(chosen), 2))
-        for row, place in enumerate(chosen):
-            a, b = (int(i) for i in outcomes.pairs[place])
-            found = delta_p(
-                of, [(a, b)], answers, ties=ties or None, levels=self.shown[place] if ties else None
-            )
-            values[row] = found.per_pair[0]
-        first = outcomes.pairs[chosen, 0]
+    def _deltas(self, chosen: np.ndarray) -> list[Statistic]:
+        ties, values = self._normal_ties(), self._delta_of_pair[chosen]
+        first = self.outcomes.pairs[chosen, 0]
         why = ("no twins", "no twin pair lies wholly in this view.")
         counts = self._sum(first, np.ones(len(first)))
         signed = self._table(first, np.nan_to_num(values[:, 1]))
@@ -164,6 +157,31 @@ class Twins:
             Statistic("delta_p_signed", signed if ties else signed * 0, ratio, counts, undefined=why if ties else _NO_TIES,
                       protocol=self._about),
         ]  # fmt: skip
+
+    @cached_property
+    def _delta_of_pair(self) -> np.ndarray:
+        """How far the answer probabilities of each pair differ, and towards what, (pairs, 2)."""
+        outcomes, probabilities = self.outcomes, self.probabilities
+        assert probabilities is not None
+        asked = outcomes.items[(outcomes.items["question"] == outcomes.concept_question).to_numpy()]
+        example = dict(zip(outcomes.home[asked.index], asked["example_id"].astype(str), strict=True))
+        missing = [e for e in example.values() if e not in probabilities.index]
+        if missing:
+            raise DataError(
+                f"{len(missing)} test examples have no answer probabilities, the first: {missing[0]!r}."
+            )
+        answers = [normalize_answer(str(answer)) for answer in probabilities.columns]
+        table = probabilities.loc[list(example.values())].to_numpy(dtype=float)
+        of = {int(image): table[row] for row, image in enumerate(example)}
+
+        def measure(pairs: list[tuple[int, int]], **given: Any) -> np.ndarray:
+            both = np.array([a in of and b in of for a, b in pairs])  # others are in no view
+            out = np.zeros((len(pairs), 2))
+            if both.any():
+                out[both] = delta_p(of, [p for p, use in zip(pairs, both, strict=True) if use], answers, **given).per_pair
+            return out
+
+        return self._of_pairs(measure)
 
     @property
     def _about(self) -> str:

@@ -29,7 +29,7 @@ class ClipScore:
     ----------
     mean : float
     per_image : ndarray (n,)
-        2.5 × max(cosine, 0), in [0, 2.5]; for RefCLIPScore in [0, 5/3]. Higher is better.
+        2.5 × max(cosine, 0), in [0, 2.5]; for RefCLIPScore in [0, 10/7]. Higher is better.
     judge : str
         The model that judged. Scores of two judges cannot be compared.
     """

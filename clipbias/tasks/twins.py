@@ -178,7 +178,9 @@ class Twins:
             both = np.array([a in of and b in of for a, b in pairs])  # others are in no view
             out = np.zeros((len(pairs), 2))
             if both.any():
-                out[both] = delta_p(of, [p for p, use in zip(pairs, both, strict=True) if use], answers, **given).per_pair
+                out[both] = delta_p(
+                    of, [p for p, use in zip(pairs, both, strict=True) if use], answers, **given
+                ).per_pair
             return out
 
         return self._of_pairs(measure)

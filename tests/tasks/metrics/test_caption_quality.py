@@ -184,5 +184,7 @@ def test_meteor_of_many_references_is_that_of_the_best_and_the_process_ends():
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     found = meteor({"a": "dog runs"}, {"a": ["tree stands", "runs dog"]})
     assert found.per_image["a"] == pytest.approx(0.4, abs=1e-6)
-    left = [c for c in psutil.Process().children(recursive=True) if c.pid not in before and c.status() != "zombie"]
+    left = [
+        c for c in psutil.Process().children(recursive=True) if c.pid not in before and c.status() != "zombie"
+    ]
     assert not left

@@ -51,7 +51,10 @@ def test_ref_clip_score_is_the_harmonic_mean_with_the_best_reference():
         (lambda j: clip_score([], [], judge=j), "at least one"),
         (lambda j: ref_clip_score([b"east"], ["east"], [], judge=j), "references of 0 images"),
         (lambda j: ref_clip_score([b"east"], ["east"], [[]], judge=j), "image 0 has no list of references"),
-        (lambda j: ref_clip_score([b"east"], ["east"], ["east"], judge=j), "image 0 has no list of references"),
+        (
+            lambda j: ref_clip_score([b"east"], ["east"], ["east"], judge=j),
+            "image 0 has no list of references",
+        ),
     ],
 )
 def test_bad_input(call, message):
@@ -71,5 +74,3 @@ def test_a_zoo_judge_prefers_the_true_captions_and_may_not_judge_itself():
     assert (right.per_image > wrong.per_image).mean() > 0.8
     with pytest.raises(DataError, match="cannot judge its own captions"):
         clip_score(pictures, true, judge="zoo:resnet-50", under_test=["zoo:vit-50", "zoo:resnet-50"])
-
-

@@ -18,7 +18,7 @@ from scipy import stats
 from clipbias.analysis.features import gather
 from clipbias.analysis.gram import GramSums, Plan, gram_sums, plan
 from clipbias.analysis.kernels import make_kernels
-from clipbias.analysis.null import Null, permutation_null
+from clipbias.analysis.null import Null, permutation_null, watchers
 from clipbias.errors import DataError, StatusError, nearest
 
 ESTIMATORS = ("biased", "debiased")
@@ -170,7 +170,8 @@ def cka_matrix(
     }
     for i in reasons:  # zeros in place of 0/0 inside the kernel; the row is NaN in the end
         kernels[i] = make_kernels([features[i]], kernel="linear", bandwidth=1.0)[0]
-    sums = gram_sums(kernels, chosen)
+    seen = watchers(kernels) if null and chosen.form != "features" else None
+    sums = gram_sums(kernels, chosen, watchers=seen)
     debiased = _ratio(sums.inner) if n >= 4 else np.full((len(features),) * 2, np.nan)
     biased = _ratio(sums.biased)
     # U-centred Gram of equidistant images is zero up to rounding: there is nothing to compare.
@@ -188,7 +189,7 @@ def cka_matrix(
         standard_error = jackknife_error(sums)
         standard_error[np.isnan(debiased)] = np.nan
     if null:
-        null_debiased, null_biased = permutation_null(kernels, biased, debiased)
+        null_debiased, null_biased = permutation_null(kernels, biased, debiased, sums=seen)
     return CKAMatrix(biased, debiased, standard_error, null_debiased, null_biased, reasons, chosen, n)
 
 

@@ -26,6 +26,26 @@ def working_dtype(name: str) -> torch.dtype:
     return _DTYPES[name]
 
 
+class Scratch:
+    """Buffers that are taken again and again.
+
+    Thousands of short-lived aligned blocks leave holes in the heap that add up to more than the input.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, torch.dtype, torch.device], torch.Tensor] = {}
+
+    def take(
+        self, use: str, shape: tuple[int, int], dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor:
+        """Return an uninitialised tensor; it is valid until the next one is taken for the same use."""
+        size = shape[0] * shape[1]
+        held = self._held.get((use, dtype, device))
+        if held is None or len(held) < size:
+            held = self._held[use, dtype, device] = torch.empty(size, dtype=dtype, device=device)
+        return held[:size].view(shape)
+
+
 class Features:
     """A matrix of n images by p features, read lazily.
 
@@ -44,6 +64,8 @@ class Features:
     dtype : torch.dtype
         float32 or float64, of the blocks handed out.
     device : str
+    scratch : Scratch, optional
+        Shared by matrices that are compared.
 
     Raises
     ------
@@ -61,6 +83,7 @@ class Features:
         standardize: bool = False,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
+        scratch: Scratch | None = None,
     ) -> None:
         if not isinstance(array, torch.Tensor):
             array = np.asanyarray(array)
@@ -77,6 +100,7 @@ class Features:
                 array = array.to(device)
         self.array, self.name, self.ids, self.order = array, name, ids, order
         self.standardize, self.dtype, self.device = standardize, dtype, torch.device(device)
+        self.scratch = Scratch() if scratch is None else scratch
         self.n = int(array.shape[0]) if order is None else len(order)
         self.p = int(array.shape[1])
         if self.n < 3:
@@ -110,7 +134,7 @@ class Features:
         total = torch.zeros(self.p, dtype=torch.float64, device=self.device)
         for start, stop in self.chunks():
             rows = self.raw(start, stop)
-            part = rows.sum(0, dtype=torch.float64)
+            part = self._buffer("chunk", rows.shape, torch.float64).copy_(rows).sum(0)
             if not bool(torch.isfinite(part).all()):
                 self._name_bad_row(rows, start)
             total += part
@@ -131,7 +155,8 @@ class Features:
         """Column sums of squared deviations in float64, shape (p,)."""
         total = torch.zeros(self.p, dtype=torch.float64, device=self.device)
         for start, stop in self.chunks():
-            total += (self.raw(start, stop).double() - self.mean).square_().sum(0)
+            rows = self._buffer("chunk", (stop - start, self.p), torch.float64).copy_(self.raw(start, stop))
+            total += rows.sub_(self.mean).square_().sum(0)
         return total
 
     @cached_property
@@ -146,7 +171,9 @@ class Features:
             return factor * (self.n / max(int(keep.sum()), 1)) ** 0.5
         total = 0.0
         for start, stop in self.chunks():
-            total += float((self.raw(start, stop) - self.mean.to(self.dtype)).square_().sum())
+            rows = self.raw(start, stop)
+            out = self._buffer("rows", rows.shape, rows.dtype)
+            total += float(torch.sub(rows, self.mean.to(rows.dtype), out=out).square_().sum())
         if not 1e-20 < total < 1e30:  # squares may have left the range of float32
             total = float(self._spread.sum())
         if total <= float(floor.sum()):
@@ -162,19 +189,38 @@ class Features:
     def _work(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.mean.to(self.dtype), self.factor.to(self.dtype)
 
-    def block(self, start: int, stop: int, *, double: bool = False) -> torch.Tensor:
-        """Return centred rows scaled so that the whole has squared norm n, shape (stop - start, p)."""
+    @cached_property
+    def _tiny(self) -> bool:
+        return float(self.factor.max()) > 1e15
+
+    def _buffer(
+        self, use: str, shape: tuple[int, int] | torch.Size, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
+        return self.scratch.take(use, (shape[0], shape[1]), dtype or self.dtype, self.device)
+
+    def block(self, start: int, stop: int, *, double: bool = False, reuse: str | None = None) -> torch.Tensor:
+        """Return centred rows scaled so that the whole has squared norm n, shape (stop - start, p).
+
+        Parameters
+        ----------
+        start, stop : int
+        double : bool
+            In float64 from the centring on.
+        reuse : str, optional
+            Name of the scratch buffer to write into; what was in it is lost.
+        """
         rows = self.raw(start, stop)
-        if double:
-            return (rows.double() - self.mean).mul_(self.factor)
+        kind = torch.float64 if double else self.dtype
+        out = torch.empty_like(rows, dtype=kind) if reuse is None else self._buffer(reuse, rows.shape, kind)
         mean, factor = self._work
-        if self.dtype == torch.float64:
-            rows = rows.double()
-        elif rows.dtype == torch.float64:  # centre in float64 first, then narrow
-            return ((rows - self.mean) * self.factor).to(self.dtype)
-        elif float(self.factor.max()) > 1e15:  # keep the product inside float32
-            return ((rows.double() - self.mean) * self.factor).to(self.dtype)
-        return (rows - mean).mul_(factor)
+        # Centre float64 input before it is narrowed, and keep products of tiny features inside float32.
+        if kind == torch.float32 and (rows.dtype == torch.float64 or self._tiny):
+            wide = self._buffer("chunk", rows.shape, torch.float64).copy_(rows)
+            return out.copy_(wide.sub_(self.mean).mul_(self.factor))
+        if kind == torch.float64:
+            mean, factor = self.mean, self.factor
+            rows = out.copy_(rows)
+        return torch.sub(rows, mean, out=out).mul_(factor)
 
     def whole(self) -> torch.Tensor:
         """Return all rows, centred and scaled, in the working precision."""
@@ -185,7 +231,7 @@ class Features:
         """Squared norms of the rows after centring and scaling, float64, shape (n,)."""
         out = torch.empty(self.n, dtype=torch.float64, device=self.device)
         for start, stop in self.chunks():
-            out[start:stop] = self.block(start, stop).square_().sum(1)
+            out[start:stop] = self.block(start, stop, reuse="rows").square_().sum(1)
         return out
 
 
@@ -205,13 +251,15 @@ def gather(
     DataError
         Unequal numbers of rows, an unknown dtype, or a matrix that `Features` refuses.
     """
-    kind = working_dtype(dtype)
+    kind, scratch = working_dtype(dtype), Scratch()
     if names is None:
         names = ["X", "Y"] if len(arrays) == 2 else [f"matrix {i}" for i in range(len(arrays))]
     found = [
         a
         if isinstance(a, Features)
-        else Features(a, name=name, ids=ids, standardize=standardize, dtype=kind, device=device)
+        else Features(
+            a, name=name, ids=ids, standardize=standardize, dtype=kind, device=device, scratch=scratch
+        )
         for a, name in zip(arrays, names, strict=True)
     ]
     for other in found[1:]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -129,8 +130,18 @@ class _exact_products:
         torch.backends.cuda.matmul.allow_tf32 = self.before
 
 
-def gram_sums(kernels: Sequence[LinearKernel], chosen: Plan) -> GramSums:
-    """Return the sums of every pair of kernels under a plan."""
+class Watcher(Protocol):
+    """Sees the tiles of one kernel while the sums are made."""
+
+    def see(self, i: slice, j: slice, tile: torch.Tensor, *, mirror: bool) -> None:
+        """Take in the tile at rows i and columns j, for the mirrored place too where that is not made."""
+
+
+def gram_sums(
+    kernels: Sequence[LinearKernel], chosen: Plan, *, watchers: Sequence[Watcher | None] | None = None
+) -> GramSums:
+    """Return the sums of every pair of kernels under a plan; the form "features" makes no tiles to watch."""
+    watchers = watchers or [None] * len(kernels)
     n = kernels[0].n
     with torch.no_grad(), _exact_products():
         if chosen.form == "features":
@@ -138,9 +149,9 @@ def gram_sums(kernels: Sequence[LinearKernel], chosen: Plan) -> GramSums:
             return GramSums(n, biased - _lift(diagonal), biased)
         lift = _lift(torch.stack([k.diagonal for k in kernels]))
         if chosen.form == "tiles":
-            inner = _by_tiles(kernels, chosen.tile)
+            inner = _by_tiles(kernels, chosen.tile, watchers)
             return GramSums(n, inner, inner + lift)
-        inner, moments = _by_strips(kernels, chosen.tile)
+        inner, moments = _by_strips(kernels, chosen.tile, watchers)
         return GramSums(n, inner, inner + lift, moments)
 
 
@@ -150,7 +161,7 @@ def _lift(diagonal: torch.Tensor) -> torch.Tensor:
     return diagonal @ diagonal.T * (n / (n - 2)) - torch.outer(trace, trace) / ((n - 1) * (n - 2))
 
 
-def _by_tiles(kernels: Sequence[LinearKernel], side: int) -> torch.Tensor:
+def _by_tiles(kernels: Sequence[LinearKernel], side: int, watchers: Sequence[Watcher | None]) -> torch.Tensor:
     """Sum over square tiles on and above the diagonal; the Gram matrices are symmetric."""
     n, count, like = kernels[0].n, len(kernels), kernels[0].features
     buffer = torch.empty(count * side * side, dtype=like.dtype, device=like.device)
@@ -162,8 +173,10 @@ def _by_tiles(kernels: Sequence[LinearKernel], side: int) -> torch.Tensor:
             j = slice(left, min(left + side, n))
             shape = (count, i.stop - i.start, j.stop - j.start)
             tiles = buffer[: shape[0] * shape[1] * shape[2]].view(shape)
-            for kernel, out in zip(kernels, tiles, strict=True):
+            for kernel, out, watcher in zip(kernels, tiles, watchers, strict=True):
                 kernel.tile(i, j, out)
+                if watcher is not None:
+                    watcher.see(i, j, out, mirror=left != top)
             _add_products(tiles.view(count, -1), total, weight=1 if left == top else 2)
     upper = total.triu()
     return upper + total.triu(1).T
@@ -177,7 +190,7 @@ def _add_products(flat: torch.Tensor, total: torch.Tensor, *, weight: int, block
 
 
 def _by_strips(
-    kernels: Sequence[LinearKernel], rows: int
+    kernels: Sequence[LinearKernel], rows: int, watchers: Sequence[Watcher | None]
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Sum over whole rows of all Gram matrices and keep the second moments over images."""
     n, count, like = kernels[0].n, len(kernels), kernels[0].features
@@ -189,8 +202,10 @@ def _by_strips(
     for start in range(0, n, rows):
         i = slice(start, min(start + rows, n))
         strip = buffer[:, : i.stop - i.start]
-        for kernel, out in zip(kernels, strip, strict=True):
+        for kernel, out, watcher in zip(kernels, strip, watchers, strict=True):
             kernel.tile(i, slice(0, n), out)
+            if watcher is not None:
+                watcher.see(i, slice(0, n), out, mirror=False)
         for k in range(i.stop - i.start):
             row = strip[:, k]
             q = (row @ row.T).double()

@@ -56,8 +56,8 @@ class LinearKernel:
 
     def tile(self, i: slice, j: slice, out: torch.Tensor) -> None:
         """Write the U-centred Gram matrix at rows i and columns j into ``out``."""
-        rows = self.features.block(i.start, i.stop)
-        columns = rows if i == j else self.features.block(j.start, j.stop)
+        rows = self.features.block(i.start, i.stop, reuse="rows")
+        columns = rows if i == j else self.features.block(j.start, j.stop, reuse="columns")
         self._values(rows, columns, i, j, out)
         out.sub_(self.offsets[i, None]).sub_(self.offsets[None, j])
         start, stop = max(i.start, j.start), min(i.stop, j.stop)

@@ -53,8 +53,72 @@ def pearson3_upper(z: np.ndarray, skewness: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(z), np.nan, np.where(np.abs(a) < 1e-4, stats.norm.sf(z), tail))
 
 
-def traceless_invariants(kernel: LinearKernel) -> tuple[np.ndarray, np.ndarray]:
+class RowSums:
+    """Sums over the rows of one U-centred Gram matrix, gathered tile by tile.
+
+    Tiles that CKA is computed from are seen on the way, so that the null needs no Gram matrix of its own.
+    """
+
+    def __init__(self, kernel: LinearKernel) -> None:
+        n, features, d = kernel.n, kernel.features, kernel.diagonal
+        self.kernel = kernel
+        r = -d / (n - 2)  # U-centring of the double-centred kernel, whose rows sum to zero
+        self.offset = r - r.sum() / (2 * (n - 1))
+        self.shift = float(d.sum()) / (n - 1)
+        self.m = d - d.mean()
+        # Off the diagonal the traceless matrix is U_ij + s_i + s_j, so its sums follow from those of U.
+        self.s = self.offset + self.shift / (2 * n)
+        self._columns = torch.stack([self.s, self.s**2, self.m], 1).to(features.dtype)
+        self._weights = torch.stack([torch.ones_like(self.s), self.s], 1).to(features.dtype)
+        self.on_columns = torch.zeros((n, 3), dtype=torch.float64, device=d.device)  # U [s, s^2, m]
+        self.square = torch.zeros((n, 2), dtype=torch.float64, device=d.device)  # U^2 [1, s], entrywise
+        self.cube = torch.zeros(n, dtype=torch.float64, device=d.device)
+
+    def see(self, i: slice, j: slice, tile: torch.Tensor, *, mirror: bool) -> None:
+        """Take in the tile at rows i and columns j; ``mirror`` also counts it as rows j and columns i."""
+        square = self.kernel.features.scratch.take(
+            "power", (tile.shape[0], tile.shape[1]), tile.dtype, tile.device
+        )
+        torch.mul(tile, tile, out=square)
+        self.on_columns[i] += tile @ self._columns[j]
+        self.square[i] += square @ self._weights[j]
+        if mirror:
+            self.on_columns[j] += tile.T @ self._columns[i]
+            self.square[j] += square.T @ self._weights[i]
+        cube = square.mul_(tile)
+        self.cube[i] += cube.sum(1)
+        if mirror:
+            self.cube[j] += cube.sum(0)
+
+    def traceless(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return row sums of M_ij^2 with the diagonal, of M_ij^3 without, and of M_ij m_j without."""
+        n, s, m = self.kernel.n, self.s, self.m
+        u_s, u_s2, u_m = self.on_columns.unbind(1)
+        u_square, u_square_s = self.square.unbind(1)
+        s1, s2, s3 = s.sum(), s.square().sum(), s.pow(3).sum()
+        square = u_square + 2 * u_s + (n - 1) * s**2 + 2 * s * (s1 - s) + s2 - s**2 + m**2
+        cube = self.cube + 3 * (s * u_square + u_square_s) + 6 * s * u_s + 3 * u_s2
+        cube = cube + (n - 1) * s**3 + 3 * s**2 * (s1 - s) + 3 * s * (s2 - s**2) + s3 - s**3
+        return square, cube, u_m - 2 * s * m + (s * m).sum()  # m sums to zero
+
+
+def watchers(kernels: Sequence[LinearKernel]) -> list[RowSums | None]:
+    """Return what gathers the null's sums while CKA is computed; None where whole matrices are needed."""
+    return [RowSums(k) if _narrow(k) else None for k in kernels]
+
+
+def _narrow(kernel: LinearKernel) -> bool:
+    return kernel.features.p <= kernel.n and type(kernel) is LinearKernel
+
+
+def traceless_invariants(kernel: LinearKernel, sums: RowSums | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return what the null needs of one matrix: for the biased and for the debiased statistic.
+
+    Parameters
+    ----------
+    kernel : LinearKernel
+    sums : RowSums, optional
+        That has seen the whole matrix; gathered here otherwise.
 
     Returns
     -------
@@ -62,45 +126,30 @@ def traceless_invariants(kernel: LinearKernel) -> tuple[np.ndarray, np.ndarray]:
         Of the traceless matrix M with diagonal m: sum M_ij^2, sum m^2, sum m^3, sum M_ij^3, m'Mm,
         sum m_i (M^2)_ii and tr M^3, float64.
     """
-    n, features = kernel.n, kernel.features
-    d = kernel.diagonal
-    r = -d / (n - 2)  # U-centring of the double-centred kernel, whose rows sum to zero
-    r = r - r.sum() / (2 * (n - 1))
+    n, features, d = kernel.n, kernel.features, kernel.diagonal
+    whole = None if _narrow(kernel) else torch.empty((n, n), dtype=torch.float64, device=features.device)
+    if sums is None:
+        sums = RowSums(kernel)
+        size = torch.finfo(features.dtype).bits // 8
+        step = min(n, max(1, _STRIP_BYTES // (size * n)))
+        buffer = features.scratch.take("strip", (step, n), features.dtype, features.device)
+        for start in range(0, n, step):
+            i = slice(start, min(start + step, n))
+            tile = buffer[: i.stop - i.start]
+            kernel.tile(i, slice(0, n), tile)
+            if whole is not None:
+                whole[i] = tile
+            sums.see(i, slice(0, n), tile, mirror=False)
+    m, r, shift, u_square = sums.m, sums.offset, sums.shift, sums.square[:, 0]
     e = d - 2 * r  # diagonal of K - r1' - 1r', whose off-diagonal is the U-centred matrix
-    size = torch.finfo(features.dtype).bits // 8
-    step = max(1, _STRIP_BYTES // (size * n))
-    small = features.p <= n and type(kernel) is LinearKernel
-    buffer = torch.empty((min(step, n), n), dtype=features.dtype, device=features.device)
-    whole = None if small else torch.empty((n, n), dtype=torch.float64, device=features.device)
-    u_square, u_cube, k_square, k_cube, k_row_d = (
-        torch.zeros(n, dtype=torch.float64, device=d.device) for _ in range(5)
-    )
-    centre = d - d.mean()
-    shift = float(d.sum()) / (n - 1)
-    for start in range(0, n, step):
-        i = slice(start, min(start + step, n))
-        tile = buffer[: i.stop - i.start]
-        kernel.tile(i, slice(0, n), tile)
-        if whole is not None:
-            whole[i] = tile
-        u_square[i] = (tile * tile).sum(1, dtype=torch.float64)
-        u_cube[i] = (tile * tile).mul_(tile).sum(1, dtype=torch.float64)
-        # Back to the off-diagonal of the traceless double-centred matrix.
-        tile.add_(r[i, None].to(tile.dtype)).add_((r + shift / n).to(tile.dtype)[None, :])
-        tile[:, i].fill_diagonal_(0)
-        k_row_d[i] = (tile @ centre.to(tile.dtype)).double()
-        square = tile * tile
-        k_square[i] = square.sum(1, dtype=torch.float64)
-        k_cube[i] = square.mul_(tile).sum(1, dtype=torch.float64)
-    k_square += centre.square()
+    k_square, k_cube, k_on_m = sums.traceless()
     t3_biased, t3_debiased = _third_traces(kernel, whole, d, r, e, u_square, shift)
-    m = centre
     biased = [
         k_square.sum(), m.square().sum(), m.pow(3).sum(), k_cube.sum() + m.pow(3).sum(),
-        (m * (k_row_d + m * m)).sum(), (m * k_square).sum(), t3_biased,
+        (m * (k_on_m + m * m)).sum(), (m * k_square).sum(), t3_biased,
     ]  # fmt: skip
     zero = torch.zeros((), dtype=torch.float64)
-    debiased = [u_square.sum(), zero, zero, u_cube.sum(), zero, zero, t3_debiased]
+    debiased = [u_square.sum(), zero, zero, sums.cube.sum(), zero, zero, t3_debiased]
     return tuple(np.array([float(v) for v in values]) for values in (biased, debiased))  # type: ignore[return-value]
 
 
@@ -123,19 +172,21 @@ def _third_traces(
         double.diagonal().copy_(d - shift * (n - 1) / n)
         return ((double @ double) * double).sum(), debiased
     features = kernel.features
-    p = features.p
-    inner = torch.zeros((p + 2, p + 2), dtype=torch.float64, device=d.device)
+    p, sides = features.p, torch.stack([r, torch.ones_like(r)], 1)
+    moment = torch.zeros((p, p), dtype=torch.float64, device=d.device)
+    edge = torch.zeros((p, 2), dtype=torch.float64, device=d.device)  # X'[r, 1]
     for start, stop in features.chunks():
-        rows = features.block(start, stop).double()
-        z = torch.cat([rows, r[start:stop, None], torch.ones_like(r[start:stop, None])], 1)
-        inner += z.T @ z
-    moment = inner[:p, :p]
-    square = moment @ moment
-    t2, t3 = moment.square().sum(), (square * moment).sum()
+        rows = features.block(start, stop, reuse="rows")
+        moment += rows.T @ rows
+        edge += (rows.T @ sides[start:stop].to(rows.dtype)).double()
+    narrow = moment.to(features.dtype)
+    t2, t3 = moment.square().sum(), ((narrow @ narrow).double() * moment).sum()
     biased = t3 - 3 * shift * t2 + 3 * shift**2 * d.sum() - shift**3 * (n - 1)
-    signed = inner.clone()  # J Z'Z with J = diag(I, [[0, -1], [-1, 0]])
-    signed[p], signed[p + 1] = -inner[p + 1], -inner[p]
-    low_rank = ((signed @ signed) * signed.T).sum()
+    # K - r1' - 1r' = Z J Z' with Z = [X, r, 1]; the trace of (J Z'Z)^3 by blocks.
+    swap = torch.tensor([[0.0, -1.0], [-1.0, 0.0]], dtype=torch.float64, device=d.device)
+    below, corner = swap @ edge.T, swap @ (sides.T @ sides)
+    low_rank = t3 + 3 * (below @ (moment @ edge)).trace() + 3 * (corner @ (below @ edge)).trace()
+    low_rank += (corner @ corner @ corner).trace()
     row_square = u_square + e.square()
     return biased, low_rank - 3 * (e * row_square).sum() + 2 * e.pow(3).sum()
 
@@ -181,7 +232,11 @@ def null_moments(x: np.ndarray, y: np.ndarray, n: int) -> tuple[np.ndarray, np.n
 
 
 def permutation_null(
-    kernels: Sequence[LinearKernel], biased: np.ndarray, debiased: np.ndarray
+    kernels: Sequence[LinearKernel],
+    biased: np.ndarray,
+    debiased: np.ndarray,
+    *,
+    sums: Sequence[RowSums | None] | None = None,
 ) -> tuple[Null, Null]:
     """Return the null of debiased and of biased CKA for all pairs.
 
@@ -190,6 +245,8 @@ def permutation_null(
     kernels : sequence of LinearKernel
     biased, debiased : ndarray, shape (N, N)
         Observed values; NaN stays NaN.
+    sums : sequence of RowSums or None, optional
+        What was gathered while the values were computed.
 
     Raises
     ------
@@ -199,7 +256,9 @@ def permutation_null(
     n = kernels[0].n
     if n < 6:
         raise DataError(f"the analytic permutation null needs at least 6 images, there are {n}.")
-    found = [traceless_invariants(k) for k in kernels]
+    found = [
+        traceless_invariants(k, own) for k, own in zip(kernels, sums or [None] * len(kernels), strict=True)
+    ]
     trace = np.array([float(k.diagonal.sum()) for k in kernels])
     first = np.array([f[0] for f in found])
     power_biased = first[:, 0] + trace**2 / (n - 1)

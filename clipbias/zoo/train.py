@@ -105,31 +105,27 @@ def train(name: str, folder: Path, *, threads: int = 2, report: Callable[[str], 
     torch.manual_seed(model["seed"])
     net = open_clip.CLIP(**config_of(architecture, recipe["text"], len(captions.rows)))
     sample = pictures, captions
-    epochs = model.get("epochs", architecture["epochs"])
-    steps = _fit(
-        net,
-        sample,
-        training,
-        architecture,
-        epochs,
-        architecture["learning_rate"],
-        (model["seed"], 5),
-        folder,
-        name,
-        report,
-    )
-    for number, polish in enumerate(model.get("polish", ()), start=1):
-        # From the float16 weights, so that this stage can be run again from a shipped checkpoint.
-        net.half().float()
-        steps += _fit(
-            net, sample, training, architecture, polish["epochs"], polish["learning_rate"], (model["seed"], 5 + number), folder,
-            f"{name}.polish{number}", report,
-        )  # fmt: skip
+    stages = history(model, architecture, training)
+    for number, stage in enumerate(stages):
+        if number:
+            # From the float16 weights, so that this stage can be run again from a shipped checkpoint.
+            net.half().float()
+        where = folder / (f"{name}.polish{number}" if number else name)
+        _fit(
+            net,
+            sample,
+            training,
+            architecture["batch_size"],
+            stage,
+            (model["seed"], 5 + number),
+            where,
+            report,
+        )
     facts = {
         "name": name, "architecture": model["architecture"], "seed": model["seed"],
         "planted": {"attribute": world.attribute, "target": world.target, "rho": model.get("rho"),
                     "rho_in": model.get("rho_in", {}), "strength": planted.strength(world), "neutral": world.neutral},
-        "world": world.model_dump(mode="json"), "steps": steps, "batch_size": architecture["batch_size"],
+        "world": world.model_dump(mode="json"), "steps": sum(s["steps"] for s in stages), "history": stages, "batch_size": architecture["batch_size"],
         "parameters": sum(p.numel() for p in net.parameters()),
         "config": config_of(architecture, recipe["text"]),
         "preprocess": {**PREPROCESS, "size": architecture["vision"]["image_size"]},
@@ -149,25 +145,36 @@ def train(name: str, folder: Path, *, threads: int = 2, report: Callable[[str], 
     return facts
 
 
+def history(model: dict, architecture: dict, training: dict) -> list[dict]:
+    """Return the stages of a model's training in order: epochs, peak learning rate and optimiser steps of each."""
+    first = {
+        "epochs": model.get("epochs", architecture["epochs"]),
+        "learning_rate": architecture["learning_rate"],
+    }
+    per_epoch = training["scenes"] // architecture["batch_size"]
+    return [stage | {"steps": per_epoch * stage["epochs"]} for stage in (first, *model.get("polish", ()))]
+
+
 def _fit(
-    net: open_clip.CLIP, sample: tuple[torch.Tensor, Captions], training: dict, architecture: dict, epochs: int,
-    learning_rate: float, seed: tuple[int, int], folder: Path, stage: str, report: Callable[[str], None],
-) -> int:  # fmt: skip
-    """Train for some epochs, with a checkpoint after each; return the number of steps."""
+    net: open_clip.CLIP, sample: tuple[torch.Tensor, Captions], training: dict, size: int, stage: dict,
+    seed: tuple[int, int], where: Path, report: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Train one stage, with a checkpoint ``<where>.resume.pt`` after each epoch."""
     pictures, captions = sample
+    epochs, learning_rate = stage["epochs"], stage["learning_rate"]
     decayed = [p for p in net.parameters() if p.ndim >= 2]
     plain = [p for p in net.parameters() if p.ndim < 2]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": training["weight_decay"]}, {"params": plain, "weight_decay": 0.0}],
         lr=learning_rate, betas=(0.9, 0.98),
     )  # fmt: skip
-    size, n = architecture["batch_size"], len(pictures)
+    n = len(pictures)
     per_epoch = n // size
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=per_epoch * epochs, pct_start=training["warmup"]
     )
     loss_of = open_clip.ClipLoss()
-    checkpoint = folder / f"{stage}.resume.pt"
+    checkpoint = where.with_name(f"{where.name}.resume.pt")
     done = 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
@@ -201,8 +208,7 @@ def _fit(
             checkpoint.with_suffix(".part"),
         )
         checkpoint.with_suffix(".part").replace(checkpoint)
-        report(f"{stage}: epoch {epoch + 1}/{epochs}, loss {total / per_epoch:.3f}")
-    return per_epoch * epochs
+        report(f"{where.name}: epoch {epoch + 1}/{epochs}, loss {total / per_epoch:.3f}")
 
 
 @torch.inference_mode()

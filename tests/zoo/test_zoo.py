@@ -40,6 +40,22 @@ def test_every_model_is_competent_and_its_file_is_the_one_on_its_card(name):
     assert hashlib.sha256(data).hexdigest() == CARDS[name]["digest"]
 
 
+@pytest.mark.parametrize("name", CARDS)
+def test_a_card_tells_the_whole_training_that_its_command_runs(name):
+    recipe, card = store.recipe(), CARDS[name]
+    model = recipe["models"][name]
+    first = {
+        "epochs": model.get("epochs", recipe["architectures"][model["architecture"]]["epochs"]),
+        "learning_rate": recipe["architectures"][model["architecture"]]["learning_rate"],
+    }
+    told = [{key: stage[key] for key in first} for stage in card["history"]]
+    assert told == [first, *model.get("polish", [])]
+    assert sum(stage["steps"] for stage in card["history"]) == card["steps"]
+    assert card["command"] == f"python -m clipbias.zoo train {name}"
+    assert card["world"]["plain"] == model.get("plain", recipe["training"]["plain"])
+    assert (card["planted"]["rho"], card["planted"]["rho_in"]) == (model["rho"], model.get("rho_in", {}))
+
+
 def test_the_full_checkpoint_holds_the_shipped_token_rows(tmp_path, monkeypatch):
     monkeypatch.setenv("CLIPBIAS_CACHE", str(tmp_path))
     name = next(iter(CARDS))

@@ -113,7 +113,7 @@ def _directed(rows: pd.DataFrame, name: str, asked: Question) -> pd.DataFrame:
         # A value per group: the tied group's own.
         value = mine[mine["tied"]].set_index(key)["off"]
     else:
-        if m.extreme_of:
+        if m.extreme_of and name not in asked.direction:
             # The row names the group at an extreme: over-represented at a maximum, under-represented at a minimum.
             towards = mine.set_index(key)["tied"] == (m.extreme_of[1] == "max")
         else:

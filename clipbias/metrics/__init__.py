@@ -14,9 +14,10 @@ from clipbias.metrics.classification import (
     zero_shot_disparity,
 )
 from clipbias.metrics.composition import Composition, Dependence, composition, dependence
-from clipbias.metrics.exposure import Exposure, awrf, exposure
+from clipbias.metrics.exposure import Exposure, awrf, exposure, pairwise
 from clipbias.metrics.inference import evaluate, evaluate_all, point_values
-from clipbias.metrics.inputs import Association, Classification, Ranking, Retrieval
+from clipbias.metrics.inputs import Association, Classification, Labels, Pronouns, Ranking, Retrieval
+from clipbias.metrics.power import minimum_detectable, power_at
 from clipbias.metrics.protocol import STRICT, Protocol
 from clipbias.metrics.ranking import (
     bias_at_k,
@@ -30,9 +31,19 @@ from clipbias.metrics.ranking import (
 from clipbias.metrics.record import Metric, get, metric, registry
 from clipbias.metrics.resolution import Resolution, resolution_bias
 from clipbias.metrics.retrieval import RecallDivergence, kl_recall, recall_at_k
+from clipbias.metrics.targets import Targets
 from clipbias.metrics.word_tests import direct_bias, ect, mac, ripa, rnd, rnsb
+from clipbias.metrics.world import WorldDeviation, real_world_deviation
 
 __all__ = [
+    "real_world_deviation",
+    "WorldDeviation",
+    "Targets",
+    "power_at",
+    "minimum_detectable",
+    "Pronouns",
+    "Labels",
+    "pairwise",
     "STRICT",
     "Association",
     "AssociationTest",

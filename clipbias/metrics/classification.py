@@ -17,7 +17,7 @@ from clipbias.metrics.tally import RateTally
 _EMPTY = ("empty group", "fewer than two groups have an image of this class.")
 
 
-def _spread(rates: np.ndarray) -> np.ndarray:
+def spread(rates: np.ndarray) -> np.ndarray:
     """Largest minus smallest rate over the groups that have one; NaN where fewer than two have."""
     have = np.isfinite(rates)
     high = np.where(have, rates, -np.inf).max(-1)
@@ -25,6 +25,59 @@ def _spread(rates: np.ndarray) -> np.ndarray:
     return np.where(
         have.sum(-1) > 1, np.subtract(high, low, where=have.any(-1), out=np.zeros_like(high)), np.nan
     )
+
+
+def against_rest(t: RateTally, hit: str, among: str | None = None) -> np.ndarray:
+    """Return the rate of each group minus that of all other groups, (D, P, G); NaN where one side has nothing."""
+    what = t.facts[hit] if among is None else t.facts[hit] * t.facts[among]
+    number = t.count(what)
+    of = t.totals[:, None, :] if among is None else t.count(t.facts[among])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rest = (number.sum(-1, keepdims=True) - number) / (of.sum(-1, keepdims=True) - of)
+        return np.where((of > 0) & (of < of.sum(-1, keepdims=True)), number / of - rest, np.nan)
+
+
+@metric(
+    "zero_shot_gap", needs="classification", per_group=True, within_class=True, range=(-1.0, 1.0), ideal=0.0,
+    unit="difference of shares", sign="positive: the group is recognised more often than the others",
+    direction="closer to 0 is fairer", worse="both", interval="t", reference="arXiv:2103.00020", undefined=_EMPTY,
+)  # fmt: skip
+def _zero_shot_gap(t: RateTally) -> np.ndarray:
+    """Recall of a class on a group's images minus that on all other groups' images."""
+    return against_rest(t, "hit", "among")
+
+
+@metric(
+    "harm_gap", needs="classification", per_group=True, range=(-1.0, 1.0), ideal=0.0, unit="difference of shares",
+    sign="positive: the group is put into a harmful class more often than the others", direction="closer to 0 is fairer",
+    worse="both", interval="t", reference="arXiv:2103.00020", undefined=_EMPTY,
+)  # fmt: skip
+def _harm_gap(t: RateTally) -> np.ndarray:
+    """Harm rate of a group minus that of all other groups."""
+    return against_rest(t, "harm")
+
+
+@metric(
+    "harm_odds", needs="classification", per_group=True, range=(-np.inf, np.inf), ideal=0.0, unit="log odds ratio",
+    sign="positive: the group is put into a harmful class more often than the others", direction="closer to 0 is fairer",
+    worse="both", interval="t", reference="doi:10.1214/aoms/1177728174", undefined=_EMPTY,
+)  # fmt: skip
+def _harm_odds(t: RateTally) -> np.ndarray:
+    """Log odds ratio of harm of a group against all others, half a case added to each cell."""
+    mine, size = t.count(t.facts["harm"]), t.totals[:, None, :]
+    others, rest = mine.sum(-1, keepdims=True) - mine, size.sum(-1, keepdims=True) - size
+    odds = (mine + 0.5) * (rest - others + 0.5) / ((size - mine + 0.5) * (others + 0.5))
+    return np.where((size > 0) & (rest > 0), np.log(odds), np.nan)
+
+
+@metric(
+    "selection_gap", needs="classification", per_group=True, range=(-1.0, 1.0), ideal=0.0, unit="difference of shares",
+    sign="positive: the class is predicted more often for the group than for the others",
+    direction="closer to 0 is fairer", worse="both", interval="t", reference="arXiv:1104.3913", undefined=_EMPTY,
+)  # fmt: skip
+def _selection_gap(t: RateTally) -> np.ndarray:
+    """How often a class is predicted for a group minus how often for all others."""
+    return against_rest(t, "predicted")
 
 
 @metric(
@@ -45,7 +98,7 @@ def _zero_shot_recall(t: RateTally) -> np.ndarray:
 )  # fmt: skip
 def _zero_shot_disparity(t: RateTally) -> np.ndarray:
     """Largest recall gap between groups among the images of a class."""
-    return _spread(t.recall)
+    return spread(t.recall)
 
 
 @metric(
@@ -66,7 +119,7 @@ def _harm_rate(t: RateTally) -> np.ndarray:
 )  # fmt: skip
 def _harm_disparity(t: RateTally) -> np.ndarray:
     """Largest difference of harm rates between groups."""
-    return _spread(t.rate("harm"))
+    return spread(t.rate("harm"))
 
 
 def _flagged(t: RateTally) -> float:
@@ -103,17 +156,17 @@ def _selection_rate(t: RateTally) -> np.ndarray:
 )  # fmt: skip
 def _demographic_parity(t: RateTally) -> np.ndarray:
     """Largest difference between groups in how often a class is predicted."""
-    return _spread(t.rate("predicted"))
+    return spread(t.rate("predicted"))
 
 
 @metric(
-    "equalized_odds", needs="classification", within_class=True, range=(0.0, 1.0), ideal=0.0,
+    "equalized_odds", needs="classification", extreme_of=("zero_shot_recall", "min"), within_class=True, range=(0.0, 1.0), ideal=0.0,
     unit="difference of shares", sign="never negative", direction="lower is fairer", worse="high",
     interval="excess", reference="arXiv:1610.02413", undefined=_EMPTY,
 )  # fmt: skip
 def _equalized_odds(t: RateTally) -> np.ndarray:
     """Larger of the gaps in true and false positive rate of a class."""
-    return np.maximum(_spread(t.recall), _spread(t.rate("predicted", "others")))
+    return np.maximum(spread(t.recall), spread(t.rate("predicted", "others")))
 
 
 @dataclass(frozen=True)

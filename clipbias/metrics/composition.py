@@ -11,6 +11,57 @@ import pandas as pd
 
 from clipbias.errors import DataError
 from clipbias.metrics.checks import as_groups
+from clipbias.metrics.record import metric
+from clipbias.metrics.tally import RateTally
+
+
+@metric(
+    "effective_groups", needs="labels", range=(1.0, np.inf), ideal=np.nan, unit="groups", sign="never negative",
+    direction="the number of levels where all are equally frequent", worse="low", interval="t", reference="doi:10.2307/1934352",
+)  # fmt: skip
+def _effective_groups(t: RateTally) -> np.ndarray:
+    """Number of equally frequent groups that would be as diverse: exp of the entropy of the groups' shares."""
+    share = t.totals / t.totals.sum(1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(share > 0, share * np.log(share), 0.0)
+    return np.exp(-terms.sum(1))[:, None]
+
+
+@metric(
+    "cramers_v", needs="labels", range=(0.0, 1.0), ideal=0.0, unit="association", sign="never negative",
+    direction="0: the group is independent of the other label", worse="high", interval="excess",
+    reference="https://doi.org/10.1515/9781400883868", undefined=("undefined", "one of the labels has one level only."),
+)  # fmt: skip
+def _cramers_v(t: RateTally) -> np.ndarray:
+    """How far the groups go together with another label of the images, over all levels."""
+    joint = _joint(t)
+    p, q = joint.sum(2, keepdims=True), joint.sum(1, keepdims=True)
+    free = np.minimum((p > 0).sum(1), (q > 0).sum(2))[:, 0] - 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        chi2 = np.where(p * q > 0, (joint - p * q) ** 2 / (p * q), 0.0).sum((1, 2))
+        return np.where(free > 0, np.sqrt(chi2 / free), np.nan)[:, None]
+
+
+@metric(
+    "npmi", needs="labels", per_group=True, range=(-1.0, 1.0), ideal=0.0, unit="association",
+    sign="positive: the group is there more often than by chance", direction="0: independent", worse="both", interval="t",
+    reference="https://svn.spraakdata.gu.se/repos/gerlof/pub/www/Docs/npmi-pfd.pdf",
+    undefined=("undefined", "the group or the level has no image here."),
+)  # fmt: skip
+def _npmi(t: RateTally) -> np.ndarray:
+    """Normalised pointwise mutual information of a group and a level of another label."""
+    joint = _joint(t)
+    alone = joint.sum(2, keepdims=True) * joint.sum(1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.log(joint / alone) / -np.log(joint)
+    value = np.where(joint == 1, 0.0, np.where(joint > 0, value, -1.0))
+    return np.where(alone > 0, value, np.nan)
+
+
+def _joint(t: RateTally) -> np.ndarray:
+    """Shares of level and group, (D, P, G)."""
+    counts = t.count(t.facts["among"])
+    return counts / counts.sum((1, 2), keepdims=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -306,5 +306,6 @@ def _null(value: float, null: np.ndarray, worse: str) -> dict[str, float]:
     high = (1 + int((null >= value - slack).sum())) / (1 + null.size)
     low = (1 + int((null <= value + slack).sum())) / (1 + null.size)
     p = {"high": high, "low": low, "both": min(1.0, 2 * min(high, low))}[worse]
-    z = (value - mean) / sd if sd > 0 and math.isfinite(value) else math.nan
+    # A value that labels cannot move (a mean over all classes of how often each is named) has a spread of rounding only.
+    z = (value - mean) / sd if sd > 1e-12 * max(1.0, abs(mean)) and math.isfinite(value) else math.nan
     return {"null_mean": mean, "null_sd": sd, "z": z, "p": p}

@@ -94,6 +94,8 @@ class Ranking(_Grouped):
         Clusters that are resampled as a whole, for example counterfactual twins.
     strata : array (n,), optional
         Parts inside which labels are permuted.
+    world : array (P, G), optional
+        Shares of the levels in the real world for each probe (occupation), in the order of the levels.
     """
 
     scores: Any
@@ -102,10 +104,16 @@ class Ranking(_Grouped):
     levels: Sequence[Hashable] | None = None
     blocks: Any = None
     strata: Any = None
+    world: Any = None
 
     def __post_init__(self) -> None:
         scores = as_scores(self.scores, 2)
         object.__setattr__(self, "scores", scores)
+        if self.world is not None and np.shape(self.world) != (len(scores), len(self.coded[1])):
+            shape = (len(scores), len(self.coded[1]))
+            raise DataError(
+                f"world needs one share per probe and level {shape}, it has shape {np.shape(self.world)}."
+            )
         if len(self.probes) != len(scores):
             raise DataError(f"{len(scores)} rows of scores but {len(self.probes)} probe names.")
         _ = self.coded
@@ -120,10 +128,12 @@ class Ranking(_Grouped):
         return self._keep(("order", ties), lambda: Order(self.scores, ties))
 
     def _of(self, draws: Draws, protocol: Protocol) -> RankingTally:
-        return RankingTally(
+        tally = RankingTally(
             self.order(protocol.ties), draws, self.coded[1],
             k=protocol.k, reference=protocol.reference, zero=protocol.zero,
         )  # fmt: skip
+        tally.world = None if self.world is None else np.asarray(self.world, dtype=np.float64)
+        return tally
 
     def tally(self, kind: str, protocol: Protocol, metric: Metric) -> RankingTally:
         """Return the counts of the data, the bootstrap or the permutations."""
@@ -270,8 +280,108 @@ class Retrieval(_Rated):
         return {"hit": hits(self.similarity, self.target, self.k)[None] * among, "among": among}
 
 
-def hits(similarity: Any, target: Any, k: float) -> np.ndarray:
-    """Return the chance (n_queries,) that the wanted item is among the first k of the gallery."""
+@dataclass(frozen=True, eq=False)
+class Pronouns(_Rated):
+    """Images of people whose pronoun (or gender word) a model had to choose; occupations are the probes.
+
+    Attributes
+    ----------
+    predicted : array (n,)
+        The level whose text is closest; a neutral one counts as wrong.
+    groups : array (n,)
+        Perceived gender.
+    occupations : array (n,), optional
+        Probe of each image; without it there is one probe, ``""``.
+    levels, blocks, strata
+        As for `Ranking`.
+    """
+
+    predicted: Any
+    groups: Any
+    occupations: Any = None
+    levels: Sequence[Hashable] | None = None
+    blocks: Any = None
+    strata: Any = None
+
+    def __post_init__(self) -> None:
+        _ = self.coded
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.predicted)
+
+    @property
+    def _probe(self) -> tuple[np.ndarray, tuple[Any, ...]]:
+        labels = [""] * self.n if self.occupations is None else self.occupations
+        return self._keep("probe", lambda: as_groups(labels, self.n))
+
+    @property
+    def probes(self) -> list[str]:
+        """Names of the occupations."""
+        return [str(p) for p in self._probe[1]]
+
+    @property
+    def _classes(self) -> np.ndarray | None:
+        return self._probe[0]
+
+    def _facts(self) -> dict[str, np.ndarray]:
+        among = self._probe[0][None] == np.arange(len(self._probe[1]))[:, None]
+        codes, names = self.coded
+        said = np.array([str(p) for p in self.predicted], dtype=object)
+        right = said == np.array([str(name) for name in names], dtype=object)[codes]
+        neutral = ~np.isin(said.astype(str), [str(name) for name in names])
+        return {"hit": right[None] & among, "among": among, "neutral": neutral[None] & among}
+
+
+@dataclass(frozen=True, eq=False)
+class Labels(_Rated):
+    """Two labels of the same images: what a view is made of. The levels of ``other`` are the probes.
+
+    Attributes
+    ----------
+    other : array (n,)
+        For example the role or the place of each image.
+    groups : array (n,)
+        Perceived group.
+    levels, blocks, strata
+        As for `Ranking`.
+    """
+
+    other: Any
+    groups: Any
+    levels: Sequence[Hashable] | None = None
+    blocks: Any = None
+    strata: Any = None
+
+    def __post_init__(self) -> None:
+        _ = self.coded
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.other)
+
+    @property
+    def _probe(self) -> tuple[np.ndarray, tuple[Any, ...]]:
+        return self._keep("probe", lambda: as_groups(self.other, self.n))
+
+    @property
+    def probes(self) -> list[str]:
+        """Levels of the other label."""
+        return [str(p) for p in self._probe[1]]
+
+    def _facts(self) -> dict[str, np.ndarray]:
+        return {"among": self._probe[0][None] == np.arange(len(self._probe[1]))[:, None]}
+
+
+def hits(
+    similarity: Any, target: Any, k: float, *, within: tuple[np.ndarray, np.ndarray] | None = None
+) -> np.ndarray:
+    """Return the chance (n_queries,) that the wanted item is among the first k of the gallery.
+
+    ``within`` holds the group of each query and of each gallery item: only items of the query's group then count.
+    """
     similarity = as_scores(similarity, 2)
     wanted = np.asarray(target)
     n, gallery = similarity.shape
@@ -279,7 +389,16 @@ def hits(similarity: Any, target: Any, k: float) -> np.ndarray:
         raise DataError(f"target needs one gallery position in 0..{gallery - 1} for each of the {n} queries.")
     k = resolve_k(k, gallery, "gallery items")
     mine = similarity[np.arange(n), wanted][:, None]
-    better, equal = (similarity > mine).sum(1), (similarity == mine).sum(1)
+    offered: np.ndarray | bool = True
+    if within is not None:
+        queries, items = within
+        if items.shape != (gallery,):
+            raise DataError(f"{items.size} groups for {gallery} gallery items.")
+        if (items[wanted] != queries).any():
+            at = int(np.argmax(items[wanted] != queries))
+            raise DataError(f"the item wanted by query {at} is not of the query's group {queries[at]!r}.")
+        offered = queries[:, None] == items[None]
+    better, equal = ((similarity > mine) & offered).sum(1), ((similarity == mine) & offered).sum(1)
     return np.clip((k - better) / equal, 0, 1)
 
 

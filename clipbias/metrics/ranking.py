@@ -57,7 +57,7 @@ def _min_skew(t: RankingTally) -> np.ndarray:
 # The first few places weigh most, and resampling repeats the same images there: the bootstrap variance of NDKL
 # is 12 to 20 % below the true one in simulation (n = 100 and 1,000), and without this factor intervals cover 85 to 97 %.
 @metric(
-    "ndkl", spread=1.35, needs="ranking", range=(0.0, np.inf), ideal=0.0, unit="nats", sign="never negative",
+    "ndkl", spread=1.35, needs="ranking", extreme_of=("exposure", "max"), range=(0.0, np.inf), ideal=0.0, unit="nats", sign="never negative",
     direction="lower is fairer", worse="high", interval="excess", reference=_GEYIK,
 )  # fmt: skip
 def _ndkl(t: RankingTally) -> np.ndarray:
@@ -77,7 +77,48 @@ def _bias_at_k(t: RankingTally) -> np.ndarray:
 
 
 @metric(
-    "normalized_entropy", needs="ranking", range=(0.0, 1.0), ideal=1.0, unit="share of ln(groups)",
+    "max_bias_at_k", needs="ranking", of_first_k=True, extreme_of=("bias_at_k", "max"), range=(0.0, 2.0), ideal=0.0,
+    unit="difference of shares", sign="never negative", direction="lower is fairer", worse="high", interval="excess",
+    reference="arXiv:2109.05433",
+)  # fmt: skip
+def _max_bias_at_k(t: RankingTally) -> np.ndarray:
+    """Largest Bias@K of a group without its sign, so that probes with opposite signs do not cancel."""
+    return np.abs(2 * (t.share - t.reference[:, None, :])).max(-1)
+
+
+@metric(
+    "mad_at_k", needs="ranking", of_first_k=True, extreme_of=("bias_at_k", "max"), range=(0.0, 1.0), ideal=0.0,
+    unit="difference of shares", sign="never negative", direction="lower is fairer", worse="high", interval="excess",
+    reference="arXiv:2202.04053",
+)  # fmt: skip
+def _mad_at_k(t: RankingTally) -> np.ndarray:
+    """Mean absolute deviation of the groups' shares among the first k from the reference shares."""
+    return np.abs(t.share - t.reference[:, None, :]).mean(-1)
+
+
+@metric(
+    "world_gap", needs="ranking", per_group=True, range=(-1.0, 1.0), ideal=0.0, unit="difference of shares",
+    sign="positive: the group has more of the first k than of the occupation", direction="closer to 0 follows the table",
+    worse="both", interval="t", reference="arXiv:2306.12424",
+    undefined=("no table", "there is no labour share of this probe."),
+)  # fmt: skip
+def _world_gap(t: RankingTally) -> np.ndarray:
+    """Share of a group among the first k minus its share of the occupation in the real world."""
+    return t.share - t.world if t.world is not None else np.full(t.share.shape, np.nan)
+
+
+@metric(
+    "world_distance", needs="ranking", extreme_of=("world_gap", "max"), range=(0.0, 1.0), ideal=0.0,
+    unit="difference of shares", sign="never negative", direction="closer to 0 follows the table", worse="high",
+    interval="excess", reference="arXiv:2306.12424", undefined=("no table", "there is no labour share of this probe."),
+)  # fmt: skip
+def _world_distance(t: RankingTally) -> np.ndarray:
+    """Largest difference between a group's share of the first k and its share of the occupation."""
+    return np.abs(_world_gap(t)).max(-1)
+
+
+@metric(
+    "normalized_entropy", needs="ranking", extreme_of=("bias_at_k", "max"), range=(0.0, 1.0), ideal=1.0, unit="share of ln(groups)",
     sign="never negative", direction="higher is fairer", worse="low", interval="excess",
     reference="doi:10.1609/aies.v7i1.31657",
 )  # fmt: skip
@@ -98,6 +139,18 @@ def _normalized_entropy(t: RankingTally) -> np.ndarray:
 def _c_asc(t: RankingTally) -> np.ndarray:
     """Standardised difference between a group's mean similarity and that of all others."""
     return t.association
+
+
+@metric(
+    "max_c_asc", needs="ranking", extreme_of=("c_asc", "max"), range=(0.0, np.inf), ideal=0.0, unit="standard deviations",
+    sign="never negative", direction="lower is fairer", worse="high", interval="excess", reference="doi:10.1609/aies.v7i1.31657",
+    undefined=("undefined", "all scores are equal, or one side of the comparison has no image."),
+)  # fmt: skip
+def _max_c_asc(t: RankingTally) -> np.ndarray:
+    """Largest association of a group with the probe, without its sign."""
+    each = np.abs(t.association)
+    have = np.isfinite(each)
+    return np.where(have.any(-1), np.where(have, each, 0.0).max(-1), np.nan)
 
 
 def tally_of_one(

@@ -14,7 +14,7 @@ import numpy as np
 from clipbias.errors import DataError, nearest
 from clipbias.metrics.intervals import KINDS
 
-Needs = Literal["ranking", "classification", "retrieval", "association"]
+Needs = Literal["ranking", "classification", "retrieval", "association", "targets", "pronouns", "labels"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Metric:
     kernel : callable
         ``kernel(tally) -> (draws, probes)``, or ``(draws, probes, groups)`` where ``per_group``. NaN where
         undefined. One call computes the observed value, every bootstrap draw or every permutation.
-    needs : {"ranking", "classification", "retrieval", "association"}
+    needs : {"ranking", "classification", "retrieval", "association", "targets", "pronouns", "labels"}
     range : tuple of float
         Smallest and largest possible value.
     ideal : float
@@ -105,7 +105,9 @@ class Metric:
 
 
 _registered: dict[str, Metric] = {}
-_OWN = ("ranking", "exposure", "classification", "retrieval", "association")
+_OWN = (
+    "ranking", "exposure", "classification", "retrieval", "association", "embedding_tests", "resolution", "composition",
+)  # fmt: skip
 _loaded: list[bool] = []
 
 

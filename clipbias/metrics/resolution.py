@@ -8,6 +8,53 @@ from typing import Any
 import numpy as np
 
 from clipbias.errors import DataError, StatusError
+from clipbias.metrics.classification import against_rest, spread
+from clipbias.metrics.record import metric
+from clipbias.metrics.tally import RateTally
+
+_HALL = "arXiv:2306.12424"
+_EMPTY = ("empty group", "the group has no image of this occupation.")
+_ONE = ("empty group", "fewer than two groups have an image of this occupation.")
+
+
+@metric(
+    "resolution_accuracy", needs="pronouns", per_group=True, within_class=True, range=(0.0, 1.0), ideal=1.0, unit="share",
+    sign="never negative", direction="equal between groups is fair", worse="both", interval="share", reference=_HALL,
+    undefined=_EMPTY,
+)  # fmt: skip
+def _resolution_accuracy(t: RateTally) -> np.ndarray:
+    """Share of a group's images that are given the pronoun of their group."""
+    return t.recall
+
+
+@metric(
+    "resolution_gap", needs="pronouns", per_group=True, within_class=True, range=(-1.0, 1.0), ideal=0.0,
+    unit="difference of shares", sign="positive: resolved right more often for the group than for the others",
+    direction="closer to 0 is fairer", worse="both", interval="t", reference=_HALL, undefined=_ONE,
+)  # fmt: skip
+def _resolution_gap(t: RateTally) -> np.ndarray:
+    """Accuracy of a group's pronouns minus that of all other groups'."""
+    return against_rest(t, "hit", "among")
+
+
+@metric(
+    "resolution_disparity", needs="pronouns", extreme_of=("resolution_accuracy", "min"), within_class=True, range=(0.0, 1.0),
+    ideal=0.0, unit="difference of shares", sign="never negative", direction="lower is fairer", worse="high",
+    interval="excess", reference=_HALL, undefined=_ONE,
+)  # fmt: skip
+def _resolution_disparity(t: RateTally) -> np.ndarray:
+    """Largest minus smallest accuracy of a group."""
+    return spread(t.recall)
+
+
+@metric(
+    "resolution_neutral", needs="pronouns", per_group=True, within_class=True, range=(0.0, 1.0), ideal=0.0, unit="share",
+    sign="never negative", direction="equal between groups is fair", worse="both", interval="share", reference=_HALL,
+    undefined=_EMPTY,
+)  # fmt: skip
+def _resolution_neutral(t: RateTally) -> np.ndarray:
+    """Share of a group's images that are given the neutral pronoun, which counts as wrong."""
+    return t.rate("neutral", "among")
 
 
 @dataclass(frozen=True)

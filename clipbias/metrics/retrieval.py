@@ -18,6 +18,7 @@ import numpy as np
 
 from clipbias.errors import DataError, StatusError
 from clipbias.metrics.checks import as_groups, no_empty_group
+from clipbias.metrics.classification import against_rest, spread
 from clipbias.metrics.inputs import hits
 from clipbias.metrics.record import metric
 from clipbias.metrics.tally import RateTally
@@ -41,7 +42,28 @@ def _recall_at_k(t: RateTally) -> np.ndarray:
 
 
 @metric(
-    "kl_recall", needs="retrieval", within_class=True, range=(0.0, np.inf), ideal=0.0, unit="nats",
+    "recall_gap", needs="retrieval", per_group=True, within_class=True, range=(-1.0, 1.0), ideal=0.0,
+    unit="difference of shares", sign="positive: the group's queries find their item more often than the others'",
+    direction="closer to 0 is fairer", worse="both", interval="t", reference=_RAMOS,
+    undefined=("empty group", "one side of the comparison has no query of this probe."),
+)  # fmt: skip
+def _recall_gap(t: RateTally) -> np.ndarray:
+    """Recall of a group's queries minus that of all other groups' queries."""
+    return against_rest(t, "hit", "among")
+
+
+@metric(
+    "recall_disparity", needs="retrieval", extreme_of=("recall_at_k", "min"), within_class=True, range=(0.0, 1.0),
+    ideal=0.0, unit="difference of shares", sign="never negative", direction="lower is fairer", worse="high",
+    interval="excess", reference=_RAMOS, undefined=("empty group", "fewer than two groups have a query of this probe."),
+)  # fmt: skip
+def _recall_disparity(t: RateTally) -> np.ndarray:
+    """Largest minus smallest recall of a group."""
+    return spread(t.recall)
+
+
+@metric(
+    "kl_recall", needs="retrieval", extreme_of=("recall_at_k", "min"), within_class=True, range=(0.0, np.inf), ideal=0.0, unit="nats",
     sign="never negative", direction="lower is fairer", worse="high", interval="excess", reference=_RAMOS,
     undefined=_ZERO,
 )  # fmt: skip
@@ -51,7 +73,7 @@ def _kl_recall(t: RateTally) -> np.ndarray:
 
 
 @metric(
-    "kl_recall_reverse", needs="retrieval", within_class=True, range=(0.0, np.inf), ideal=0.0, unit="nats",
+    "kl_recall_reverse", needs="retrieval", extreme_of=("recall_at_k", "min"), within_class=True, range=(0.0, np.inf), ideal=0.0, unit="nats",
     sign="never negative", direction="lower is fairer", worse="high", interval="excess", reference=_RAMOS,
     undefined=(_ZERO[0], "a recall is 0: the divergence of equal shares from the recall shares is infinite."),
 )  # fmt: skip
@@ -105,9 +127,10 @@ def recall_at_k(
     *,
     k: float,
     target: Any = None,
+    gallery: Any = None,
     levels: Sequence[Hashable] | None = None,
 ) -> dict[Any, float]:
-    """Share of each group's queries whose wanted item is among the first k of the whole gallery.
+    """Share of each group's queries whose wanted item is among the first k of the gallery.
 
     Parameters
     ----------
@@ -118,6 +141,10 @@ def recall_at_k(
         Number of gallery items, or a fraction of them.
     target : array of int (n_queries,), optional
         Gallery position of the wanted item; by default query i wants item i.
+    gallery : array (n_gallery,), optional
+        Group of each gallery item: a query then looks among the items of its own group only. A recall so measured
+        depends on the size of the group (a smaller gallery is easier), so recalls of groups are then comparable only
+        where groups are equally large. Default: all groups share the whole gallery.
     levels : sequence, optional
 
     Returns
@@ -135,7 +162,8 @@ def recall_at_k(
     similarity = np.asarray(similarity)
     codes, names = as_groups(groups, len(similarity), levels)
     no_empty_group(codes, names)
-    hit = hits(similarity, np.arange(len(similarity)) if target is None else target, k)
+    within = None if gallery is None else (np.asarray(groups), np.asarray(gallery))
+    hit = hits(similarity, np.arange(len(similarity)) if target is None else target, k, within=within)
     mean = np.bincount(codes, hit, len(names)) / np.bincount(codes, minlength=len(names))
     return {g: float(r) for g, r in zip(names, mean, strict=True)}
 

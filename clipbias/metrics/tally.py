@@ -75,7 +75,11 @@ class RankingTally:
         Shares of a fair list.
     zero : str
         What an absent group counts as.
+    world : ndarray (P, G) or None
+        Shares of the groups in the real world, per probe; NaN where not known.
     """
+
+    world: np.ndarray | None = None
 
     def __init__(
         self,

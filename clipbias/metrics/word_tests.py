@@ -176,15 +176,23 @@ def rnsb(targets: Any, A: Any, B: Any, *, seed: int = 0, holdout: float = 0.0) -
     -----
     Sweeney and Najafian (2019), doi:10.18653/v1/P19-1162.
     """
-    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import train_test_split
 
     rows, good, bad = as_rows("targets", targets), as_rows("A", A), as_rows("B", B)
     x = np.concatenate([good, bad])
-    y = np.repeat([0, 1], [len(good), len(bad)])
+    y = np.repeat([True, False], [len(good), len(bad)])  # this coding gives the published split for a seed
     if holdout:
         x, _, y, _ = train_test_split(x, y, test_size=holdout, random_state=seed, stratify=y)
-    model = LogisticRegression(solver="liblinear", max_iter=10_000, random_state=seed).fit(x, y)
-    p = model.predict_proba(rows)[:, 1]
+    p = negative_shares(rows, x, y, None, seed=seed)
     p = p / p.sum()
     return float(max(0.0, (p * np.log(p * len(p))).sum()))
+
+
+def negative_shares(
+    rows: np.ndarray, attributes: np.ndarray, positive: np.ndarray, weight: np.ndarray | None, *, seed: int
+) -> np.ndarray:
+    """Return ``P(negative | row)`` of a logistic regression trained on positive and other attributes, (n,)."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(solver="liblinear", max_iter=10_000, random_state=seed)
+    return model.fit(attributes, positive.astype(int), sample_weight=weight).predict_proba(rows)[:, 0]

@@ -41,6 +41,8 @@ class Twins(BaseModel):
         Defaults of this study; they come before those of the code.
     expect : mapping of str to float
         Thresholds of the proof on planted data, by measure.
+    explain : mapping of str to str
+        Why the shipped world misses some of them, with the measured value: by measure, or ``gain``, ``auc``, ``null``, ``neutral``.
     caution : str
         What it does not do.
     """
@@ -55,6 +57,7 @@ class Twins(BaseModel):
     null_with: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
     expect: dict[str, float] = Field(default_factory=dict)
+    explain: dict[str, str] = Field(default_factory=dict)
     caution: str = ""
 
 

@@ -147,7 +147,8 @@ def cells_of(
     rows, home = np.unique(place, return_inverse=True)
     name = _attribute(groups, attribute, data.name)
     values = groups.set_index("image_id")[name].astype(object)
-    ids = [data.images.ids[row] for row in rows]
+    names = data.images.ids  # a property: made anew at each look
+    ids = [names[row] for row in rows]
     found = values.reindex(ids).fillna(UNKNOWN).astype(str).to_numpy(dtype=object)
     if (found == UNKNOWN).all():
         raise DataError(

@@ -213,7 +213,8 @@ class CalibratePosterior(Intervention):
         train = on.data.split("train")
         question = str(train["question"].to_numpy()[np.flatnonzero(cells.asked)[0]])
         place = np.unique(on.data.image_rows(on.data.split("test")))
-        ids = [on.data.images.ids[row] for row in place]
+        names = on.data.images.ids
+        ids = [names[row] for row in place]
         known = self._members(on, cells, rows, first, place, ids)
         hook = AnswerCalibration(question, shares, known, train, self.margin)
         notes = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -42,6 +43,17 @@ def paired(cells: Cells, groups: str) -> tuple[np.ndarray, np.ndarray]:
     return rows, cells.group[rows] == one
 
 
+def _ties(said: object, labels: np.ndarray, first: str) -> dict[str, bool] | None:
+    """Return which labels are tied to the first group, if the images say so of all of them.
+
+    Where nothing is associated, as in neutral data, counts cannot tell which direction is the positive one.
+    """
+    if not isinstance(said, Mapping) or not set(labels.tolist()) <= set(said):
+        return None
+    found = {str(label): str(said[label]) == first for label in np.unique(labels)}
+    return found if len(set(found.values())) == 2 else None
+
+
 @register
 class Rebalance(Intervention):
     """Train on a set in which label and group have another association.
@@ -79,10 +91,17 @@ class Rebalance(Intervention):
         elif self.phi == "natural":
             size = len(rebalance_rows(labels, first, seed=self.seed, n=self.n).index)
             index = np.sort(np.random.default_rng([self.seed, 13]).permutation(len(rows))[:size])
-            side = tied_sides(labels, first)
+            side = tied_sides(
+                labels,
+                first,
+                _ties(on.data.images.facts.get("ties"), labels, cells.groups[cells.group[rows[first]][0]]),
+            )
             found = Selection(index, np.ones(size), phi_coefficient(side[index], first[index]), float(size))
         else:
-            found = rebalance_rows(labels, first, phi=self.phi, mode=self.mode, n=self.n, seed=self.seed)
+            found = rebalance_rows(
+                labels, first, phi=self.phi, mode=self.mode, n=self.n, seed=self.seed,
+                ties=_ties(on.data.images.facts.get("ties"), labels, cells.groups[cells.group[rows[first]][0]]),
+            )  # fmt: skip
         weights = (
             found.weights if self.mode == "weights" and self.share is None and self.phi != "natural" else None
         )

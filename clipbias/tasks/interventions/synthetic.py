@@ -130,7 +130,8 @@ def synthetic_data(
     folder : path
         Generated images: ``images`` (a folder), ``labels.csv`` (``image_id`` and the attributes) and ``captions.json`` (COCO)
         or ``questions.json`` and ``annotations.json`` (VQAv2). Empty: drawn from the generator of the embedded world, in a
-        style that the real data do not have, with nothing planted; real data must then be the world's.
+        style that the real data do not have, with nothing planted; real data must then be the world's, or bring a function
+        ``generator(n, seed) -> TaskData`` in the facts of their images.
     n : int
         Scenes that are drawn; a folder is taken whole.
     artefact : float
@@ -176,6 +177,9 @@ def _from_world(data: TaskData, n: int, seed: int) -> TaskData:
     from clipbias.probes import art
     from clipbias.tasks.world import world_data
 
+    generator: Any = data.images.facts.get("generator")
+    if generator is not None:
+        return generator(n, seed)
     world: Any = data.images.facts.get("world")
     if not isinstance(world, dict) or "train" not in world:
         raise DataError(

@@ -8,7 +8,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help measure test fast soak lint bench zoo art setup chromium clean
+.PHONY: help measure test fast soak interventions lint bench zoo art setup chromium clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -24,6 +24,9 @@ fast: setup ## run the tests that take seconds
 
 soak: setup ## run the whole chains that take many minutes
 	$(PYTEST) -m soak $(ARGS)
+
+interventions: setup ## prove every intervention on planted data (goes on where it stopped)
+	OMP_NUM_THREADS=1 $(BIN)/python -m clipbias.tasks.interventions.proof $(ARGS)
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .

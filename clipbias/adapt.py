@@ -55,6 +55,10 @@ def parser() -> argparse.ArgumentParser:
         action="extend",
         help="interventions, as NAME or NAME:key=value,key=value",
     )
+    what.add_argument(
+        "--twins", action=argparse.BooleanOptionalAction, default=True,
+        help="run the plain and the null twin of each intervention, too (default: on)",
+    )  # fmt: skip
     what.add_argument("--seeds", metavar="N", nargs="+", type=int, help="training seeds (default: --seed)")
     what.add_argument(
         "--controls", action=argparse.BooleanOptionalAction, default=True,
@@ -146,7 +150,7 @@ def _main(options: argparse.Namespace) -> int:
         specs, modes = _spread(specs, QUICK), ["frozen"]
     return adapt(
         specs, recipes=_recipes(options), heads=_words(options.head), modes=modes, interventions=options.intervention or (),
-        seeds=options.seeds or [options.seed], controls=options.controls, blind=options.blind, out=options.out, engine=engine,
+        twins=options.twins, seeds=options.seeds or [options.seed], controls=options.controls, blind=options.blind, out=options.out, engine=engine,
         device=options.device, precision=options.precision, reference=options.reference or "", max_bad=options.max_bad,
         report=not options.no_report, quiet=options.quiet, dry_run=options.dry_run,
     )  # fmt: skip
@@ -217,6 +221,7 @@ def units_of(
     heads: Sequence[str] = (),
     modes: Sequence[str] = ("frozen",),
     interventions: Sequence[str] = (),
+    twins: bool = True,
     seeds: Sequence[int] = (0,),
     controls: bool = True,
     blind: bool = True,
@@ -237,6 +242,7 @@ def units_of(
     from clipbias.instrument.adapted import HOOKS
     from clipbias.tasks.baseline import stand_ins
     from clipbias.tasks.heads import check_head
+    from clipbias.tasks.interventions.compare import does, with_twins
     from clipbias.tasks.recipe import MODES
     from clipbias.tasks.unit import AdaptUnit, check_intervention
 
@@ -266,9 +272,15 @@ def units_of(
                     for number, seed in enumerate([*seeds, *extra]):
                         states = ("post", "second_seed", "")[min(number, 2)]
                         rest.append(mine.but(mode=mode, seed=seed, states=states))
+                    texts = [t for t in interventions if does(t, recipe.task)]
                     rest += [
-                        mine.but(mode=mode, seed=seed, intervention=text, states="" if number else "post")
-                        for text in dict.fromkeys(interventions)
+                        mine.but(
+                            mode=mode,
+                            seed=seed,
+                            intervention=text,
+                            states="post" if text in texts and not number else "",
+                        )
+                        for text in (with_twins(texts, recipe.task) if twins else dict.fromkeys(texts))
                         for number, seed in enumerate(seeds)
                     ]
     return first + rest
@@ -290,6 +302,7 @@ def adapt(
     heads: Sequence[str] = (),
     modes: Sequence[str] = ("frozen",),
     interventions: Sequence[str] = (),
+    twins: bool = True,
     seeds: Sequence[int] = (0,),
     controls: bool = True,
     blind: bool = True,
@@ -315,7 +328,10 @@ def adapt(
         ``"NAME"`` or ``"TASK=NAME"``; default that of the recipe.
     modes : sequence of {"frozen", "lora", "full"}
     interventions : sequence of str
-        Run beside plain training.
+        Run beside plain training. One that is not there for a task is left out of it.
+    twins : bool
+        Run each beside its plain twin (the nearest simple baseline) and its null twin (which must fail), too; the table
+        ``interventions`` compares them.
     seeds : sequence of int
     controls : bool
         Train the first two models with a second seed too, when there is one seed.
@@ -351,8 +367,8 @@ def adapt(
 
     recipes = list(recipes) if recipes is not None else [known.load(task) for task in known.TASKS]
     units = units_of(
-        models, recipes=recipes, heads=heads, modes=modes, interventions=interventions, seeds=seeds, controls=controls,
-        blind=blind, out=out, device=device, precision=precision, reference=reference, max_bad=max_bad,
+        models, recipes=recipes, heads=heads, modes=modes, interventions=interventions, twins=twins, seeds=seeds,
+        controls=controls, blind=blind, out=out, device=device, precision=precision, reference=reference, max_bad=max_bad,
     )  # fmt: skip
     if dry_run:
         plan_table(units, out)
@@ -361,7 +377,7 @@ def adapt(
         task_data(recipe)  # bad data end here, before any model is loaded
     config = {
         "recipes": {r.task: r.model_dump(mode="json") for r in recipes}, "models": list(models), "heads": list(heads),
-        "modes": list(modes), "interventions": list(interventions), "seeds": list(seeds), "controls": controls, "blind": blind,
+        "modes": list(modes), "interventions": list(interventions), "twins": twins, "seeds": list(seeds), "controls": controls, "blind": blind,
         "engine": engine, "device": device, "precision": precision, "reference": reference or models[0], "max_bad": max_bad,
     }  # fmt: skip
     return Run(out, config, quiet=quiet).go(units, engine=engine, report=report)

@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "models": ("clipbias.commands.models", "list the models that can be named, and which are here"),
     "zoo": ("clipbias.zoo.__main__", "list or train the small CLIPs with planted bias"),
     "cache": ("clipbias.commands.cache", "list or prune the stored embeddings"),
+    "peers": ("clipbias.commands.peers", "run systems of other packages beside ours, on the same embeddings"),
 }
 
 _EXAMPLES = """\

@@ -150,12 +150,25 @@ class Run:
             config={**manifest.get("config", {}), "adapt": self.config},
         )
 
+    def _compare_interventions(self) -> None:
+        """Write the table ``interventions``: those asked for beside their twins and plain training."""
+        if not self.config.get("interventions"):
+            return
+        from clipbias.tasks.interventions.compare import WITHIN, compared
+
+        table = compared(
+            self.folder.read("extrinsic"), self.folder.read("adapted"), self.config["interventions"]
+        )
+        if len(table):
+            self.folder.merge("interventions", table, unit=["source", *WITHIN, "intervention"], order=False)
+
     def _finish(self, units: Sequence[AdaptUnit], report: bool) -> None:
         kept = sum(d.kept for d in self.done)
         resumed = sum(bool(d.resumed) for d in self.done)
         if kept < len(self.done):
             facts = facts_table(self.folder.read("extrinsic")["metric"].unique())
             self.folder.merge("metrics", facts, unit=["metric"], order=False)
+            self._compare_interventions()
             self.folder.update_manifest(ended=now(), adapt_command=list(sys.argv))
         self.console.print(
             f"{len(self.done)} units, {kept} of them done before{' (nothing was trained)' if kept == len(self.done) else ''}"

@@ -130,8 +130,8 @@ class Jobs:
         return {
             "models": [m for m in specs if m in self._filter] if self._filter else specs,
             "recipes": adapt._recipes(options), "heads": adapt._words(options.head), "modes": modes,
-            "interventions": options.intervention or (), "seeds": options.seeds or [options.seed],
-            "controls": options.controls, "blind": options.blind, "out": self.folder,
+            "interventions": options.intervention or (), "twins": options.twins,
+            "seeds": options.seeds or [options.seed], "controls": options.controls, "blind": options.blind, "out": self.folder,
             "engine": adapt._engine(options.engine, options.device), "device": options.device,
             "precision": options.precision, "reference": options.reference or specs[0], "max_bad": options.max_bad,
         }  # fmt: skip

@@ -52,13 +52,15 @@ def _main(options: argparse.Namespace) -> int:
 
     seeds, store = options.seeds, Store(options.out)
     keep_in(options.out / "embeddings")
-    units = [
-        *planted(seeds),
-        *overwriting(seeds),
-        *neutral(seeds),
-        *artefacts(seeds),
-        *towers(options.tower_seeds),
-    ]
+    parts = (
+        planted(seeds),
+        overwriting(seeds),
+        neutral(seeds),
+        artefacts(seeds),
+        towers(options.tower_seeds),
+    )
+    # Seed by seed, so that an interrupted command leaves something of every table.
+    units = sorted((unit for part in parts for unit in part), key=lambda unit: unit.seed)
     missing = [] if options.tables_only else [unit for unit in units if store.get(unit) is None]
     for number, unit in enumerate(missing, start=1):
         store.add(unit, do(unit))

@@ -75,6 +75,7 @@ class Adapt(Shared):
     head: Words | None = _key("Heads by name, or TASK=HEAD.", ["vqa=answers", "captioning=decoder"])
     mode: Words | None = _key("What of the vision tower is trained: frozen, lora, full.", ["frozen"])
     intervention: Words | None = _key("Run beside plain training: NAME or NAME:key=value,...", ["reweight"])
+    twins: bool | None = _key("Run the plain and the null twin of each intervention, too.", True)
     seeds: list[Annotated[int, Field(ge=0)]] | None = _key(
         "Training seeds (default: seed).", [0], min_length=1
     )

@@ -103,3 +103,21 @@ def test_what_was_not_competent_says_so():
     found = compared(rows, adapted(["", "resample"]), ["resample"])
     row = found[(found["setting"] == "resample") & (found["metric"] == "flip_rate")].iloc[0]
     assert (row["status"], row["reason"]) == ("not competent", "too few right")
+
+
+def test_adapt_runs_the_twins_and_keeps_states_of_what_was_asked_for():
+    from clipbias.adapt import units_of
+    from clipbias.tasks import recipe
+
+    recipes = [recipe.load(task) for task in ("vqa", "captioning")]
+    units = units_of(["zoo:vit-50"], recipes=recipes, interventions=["calibrate_posterior"], controls=False)
+    said = [(unit.task, unit.intervention, unit.states) for unit in units if unit.intervention]
+    assert said == [
+        ("vqa", "calibrate_posterior", "post"), ("vqa", "calibrate_posterior:margin=1", ""),
+        ("vqa", "calibrate_posterior:shuffled=true", ""),
+    ]  # fmt: skip
+    alone = units_of(["zoo:vit-50"], recipes=recipes, interventions=["resample"], twins=False, controls=False)
+    assert [unit.intervention for unit in alone if unit.intervention] == ["resample", "resample"]
+    assert not [
+        unit for unit in units_of(["zoo:vit-50"], recipes=recipes, controls=False) if unit.intervention
+    ]

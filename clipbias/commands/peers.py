@@ -56,14 +56,9 @@ def _main(options: argparse.Namespace) -> int:
     for seed in range(options.seeds):
         sample = Sample.of(options.model, seed)
         for name, (theirs, ours) in SYSTEMS.items():
-            rows.append(
-                {
-                    "system": name,
-                    "seed": seed,
-                    "spuco": theirs(peer, sample, seed),
-                    "clipbias": ours(sample, seed),
-                }
-            )
+            a, b = theirs(peer, sample, seed), ours(sample, seed)
+            print(f"{name}, seed {seed}: SpuCo {a:.3f}, clipbias {b:.3f}", file=sys.stderr, flush=True)
+            rows.append({"system": name, "seed": seed, "spuco": a, "clipbias": b})
     found = agreement(pd.DataFrame(rows))
     print_table(found.round(3), title="accuracy of the worst group, test images")
     return int(not found["agree"].all())

@@ -9,6 +9,7 @@ what applies of ``task, head, mode, intervention, image_set`` and ``disjoint`` (
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from clipbias.analysis.answers import Answer
     from clipbias.analysis.questions import Question
+    from clipbias.results.run import RunFolder
 
 TABLES = ("verdicts", "transfer", "similarity", "convergence", "heterogeneity", "reliability", "agreement")
 
@@ -179,10 +181,17 @@ def analyze(
 
     from clipbias.analysis.answers import answer, answer_convergence
     from clipbias.analysis.questions import load_questions
+    from clipbias.analysis.values import bias_only
     from clipbias.analysis.verdicts import verdict_table
 
     questions = load_questions() if questions is None else questions
-    ideals = metric_ideals()
+    ideals = metric_ideals(tables.get("metrics"))
+    tables = dict(tables)
+    for side in ("intrinsic", "extrinsic"):
+        if side in tables:
+            tables[side], left = bias_only(tables[side], tables.get("metrics"))
+            if left and callable(announce):
+                announce(f"not measures of bias, left out of the {side} side: {', '.join(left)}")
     answers: list[Answer] = []
     for question in questions:
         if question.kind != "convergence":
@@ -208,14 +217,18 @@ def analyze(
     return out
 
 
-def metric_ideals() -> dict[str, float]:
-    """Return the ideal of every metric that declares one."""
+def metric_ideals(declared: pd.DataFrame | None = None) -> dict[str, float]:
+    """Return the ideal of every metric that declares one, here or in the table ``metrics`` of a run."""
     from clipbias.metrics.record import registry
 
-    return {name: float(metric.ideal) for name, metric in registry().items()}
+    out = {name: float(metric.ideal) for name, metric in registry().items()}
+    if declared is not None and {"metric", "ideal"} <= set(declared.columns):
+        known = declared.dropna(subset=["ideal"])
+        out |= dict(zip(known["metric"].astype(str), known["ideal"].astype(float), strict=True))
+    return out
 
 
-def run_tables(folder: object) -> dict[str, pd.DataFrame]:
+def run_tables(folder: RunFolder) -> dict[str, pd.DataFrame]:
     """Return the tables of a run folder that questions use.
 
     Raises
@@ -227,11 +240,13 @@ def run_tables(folder: object) -> dict[str, pd.DataFrame]:
     """
     from clipbias.errors import DataError
 
-    _ = folder.manifest  # type: ignore[attr-defined]
-    names = [n for n in ("intrinsic", "extrinsic", "models", "views", "planted") if n in folder.tables()]  # type: ignore[attr-defined]
+    _ = folder.manifest
+    names = [
+        n for n in ("intrinsic", "extrinsic", "models", "views", "planted", "metrics") if n in folder.tables()
+    ]
     if not {"intrinsic", "extrinsic"} & set(names):
-        raise DataError(f"{folder.path} has no table 'intrinsic' or 'extrinsic': measure or adapt first.")  # type: ignore[attr-defined]
-    return {name: folder.read(name) for name in names}  # type: ignore[attr-defined]
+        raise DataError(f"{folder.path} has no table 'intrinsic' or 'extrinsic': measure or adapt first.")
+    return {name: folder.read(name) for name in names}
 
 
 def two_tables(intrinsic: Path, extrinsic: Path, models: Path | None) -> dict[str, pd.DataFrame]:
@@ -349,15 +364,15 @@ def summary(verdicts: pd.DataFrame) -> str:
     lines = []
     for name, part in verdicts.groupby("question", sort=False):
         lines.append(f"{name}: {part['text'].iloc[0]}")
-        for row in part.itertuples():
-            if row.status != "ok":
-                lines.append(f"  {row.verdict}: {row.subject}: {row.reason}")
+        for row in part.to_dict("records"):
+            if row["status"] != "ok":
+                lines.append(f"  {row['verdict']}: {row['subject']}: {row['reason']}")
                 continue
-            numbers = f"{row.statistic} {row.estimate:+.3f} [{row.ci_low:+.3f}, {row.ci_high:+.3f}], p {row.p:.3g}, n {row.n}"
-            if row.minimum_detectable == row.minimum_detectable:  # not NaN
-                numbers += f", detectable {row.minimum_detectable:.2f}"
-            lines.append(f"  {row.verdict}: {row.subject}: {numbers}")
-            lines += [f"    {text}" for text in (row.to_decide, row.reason) if text]
+            numbers = f"{row['statistic']} {row['estimate']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}], p {row['p']:.3g}, n {row['n']}"
+            if not math.isnan(row["minimum_detectable"]):
+                numbers += f", detectable {row['minimum_detectable']:.2f}"
+            lines.append(f"  {row['verdict']}: {row['subject']}: {numbers}")
+            lines += [f"    {text}" for text in (row["to_decide"], row["reason"]) if text]
     return "\n".join(lines)
 
 

@@ -7,8 +7,8 @@ Works alone: it knows nothing of models, images or run folders.
 
 from clipbias.analysis.cca import cca, effective_rank, pwcca, svcca
 from clipbias.analysis.cka import cka, cka_interval, cka_matrix, pairwise_cka
-from clipbias.analysis.convergence import convergence, convergence_test, image_influence, max_over_layers
-from clipbias.analysis.correlate import Correlation, correlate
+from clipbias.analysis.convergence import convergence, image_influence
+from clipbias.analysis.correlate import correlate
 from clipbias.analysis.gram import Plan, plan
 from clipbias.analysis.heterogeneity import heterogeneity, split_correlation, within_models
 from clipbias.analysis.intervals import bca, bonett_wright
@@ -23,10 +23,12 @@ from clipbias.analysis.power import (
     smallest_equivalence_bound,
 )
 from clipbias.analysis.reliability import disattenuate, icc, reliability, spearman_brown
+from clipbias.analysis.result import Correlation
 from clipbias.analysis.rsa import pairwise_rsa, rsa
 from clipbias.analysis.shape import pairwise_procrustes, procrustes
 from clipbias.analysis.similarity import Similarity, similarity
 from clipbias.analysis.streaming import MinibatchCKA
+from clipbias.analysis.swap import convergence_test, max_over_layers
 from clipbias.analysis.transfer import agreement, transfer_table
 
 __all__ = [

@@ -159,7 +159,11 @@ def split_correlation(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Split
         raise DataError(f"{len(x)} and {len(y)} values for {len(labels)} group labels.")
     keep = np.isfinite(x) & np.isfinite(y)
     frame = pd.DataFrame({"x": x[keep], "y": y[keep], "g": labels[keep]})
-    total = float(coefficient(frame["x"], frame["y"], method="pearson")) if len(frame) >= 3 else math.nan
+    total = (
+        float(coefficient(frame["x"].to_numpy(), frame["y"].to_numpy(), method="pearson"))
+        if len(frame) >= 3
+        else math.nan
+    )
     if not math.isfinite(total):
         raise StatusError("constant column", f"{len(frame)} pairs of values, or a side without variation.")
     means = frame.groupby("g")[["x", "y"]].transform("mean")
@@ -234,7 +238,7 @@ def within_models(
     DataError
         No shared model or fewer than 4 shared concepts.
     """
-    from clipbias.analysis.convergence import sign_flips
+    from clipbias.analysis.swap import sign_flips
 
     models, concepts = x.index.intersection(y.index), x.columns.intersection(y.columns)
     if len(models) == 0:

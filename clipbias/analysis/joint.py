@@ -15,7 +15,7 @@ from scipy import stats
 from scipy.stats import false_discovery_control, rankdata
 
 from clipbias.analysis.coefficients import check_method, coefficient, standardise
-from clipbias.analysis.correlate import design, residuals
+from clipbias.analysis.partial import design, residuals
 from clipbias.analysis.permutations import orders, two_sided
 from clipbias.errors import DataError, StatusError
 

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from clipbias.analysis.correlate import Correlation, correlate
+from clipbias.analysis.correlate import correlate
+from clipbias.analysis.result import Correlation
 from clipbias.errors import DataError, StatusError, nearest
 
 _OPTIMISERS = ("bfgs", "powell", "nm")  # never lbfgs

@@ -7,28 +7,51 @@ invariant to translation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from clipbias.analysis.features import Features, gather
-from clipbias.errors import DataError
+from clipbias.errors import DataError, StatusError
 
 _BUFFER = 64 << 20
 
 
-def unit_rows(features: Features, *, center: bool = False, row_center: bool = False) -> torch.Tensor:
-    """Return rows of length one, shape (n, p), in the working precision.
+def directions(
+    features: Features, *, center: bool = False, row_center: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return rows of length one less their mean, and that mean.
+
+    The mean is taken out because CLIP's features lie in a cone: all cosines are near 1, and their differences, which
+    decide who is a neighbour, would be lost in float32. Distances between the rows stay what they were.
+
+    Parameters
+    ----------
+    features : Features
+    center : bool
+        Subtract the mean feature before rows are scaled.
+    row_center : bool
+        Subtract each row's own mean first: cosines are then correlations.
+
+    Returns
+    -------
+    rows : Tensor, shape (n, p)
+    mean : Tensor, shape (p,)
+        Both float64.
 
     Raises
     ------
     DataError
         A row has no direction; the image is named.
     """
-    rows = features.whole() if center else features.raw(0, features.n).to(features.dtype)
-    if features.standardize and not center:
-        rows = rows * features.factor.to(features.dtype)
+    if center:
+        rows = features.block(0, features.n, double=True)
+    else:
+        rows = features.raw(0, features.n).double()
+        if features.standardize:
+            rows = rows * features.factor
     if row_center:
         rows = rows - rows.mean(1, keepdim=True)
     top = rows.abs().amax(1, keepdim=True)
@@ -42,50 +65,58 @@ def unit_rows(features: Features, *, center: bool = False, row_center: bool = Fa
             f"{features.name}: {image} is all {'equal' if row_center else 'zero'} and has no direction."
         )
     rows = rows / top
-    return rows / rows.norm(dim=1, keepdim=True)
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    mean = rows.mean(0)
+    return rows - mean, mean
 
 
 def _neighbours(rows: torch.Tensor, k: int, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return indices of the k nearest rows, shape (stop - start, k), and the similarities (stop - start, n)."""
-    similar = rows[start:stop] @ rows.T
-    masked = similar.clone()
-    masked[:, start:stop].fill_diagonal_(-torch.inf)
-    values, indices = masked.topk(k, dim=1)
+    """Return indices of the k nearest rows, shape (stop - start, k), and the inner products (stop - start, n)."""
+    inner = rows[start:stop] @ rows.T
+    near = inner - rows.square().sum(1) / 2  # orders a row as its distances do
+    near[:, start:stop].fill_diagonal_(-torch.inf)
+    values, indices = near.topk(k, dim=1)
     # topk leaves ties at the edge to chance; settle those rows by a stable sort.
-    tied = (masked >= values[:, -1:]).sum(1) > k
+    tied = (near >= values[:, -1:]).sum(1) > k
     if bool(tied.any()):
-        indices[tied] = masked[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
-    return indices, similar
+        indices[tied] = near[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
+    return indices, inner
 
 
 def _overlap(features: Sequence[Features], k: int, *, center: bool, weighted: bool) -> torch.Tensor:
     n, count, like = features[0].n, len(features), features[0]
     if not 1 <= k < n:
         raise DataError(f"k={k} neighbours of {n} images: k must be between 1 and {n - 1}.")
-    step = max(1, min(n, _BUFFER // (4 * count * n)))
     total = torch.zeros((count, count), dtype=torch.float64, device=like.device)
-    found: list[torch.Tensor] = []
+    used = [i for i, one in enumerate(features) if not one.constant]
+    size = max(1, _BUFFER // (8 * n))
+    found, weights = [], []
     with torch.no_grad():
-        if not weighted:  # the search once for each matrix, the comparison on its small answer
-            for one in features:
-                rows = unit_rows(one, center=center)
-                size = max(1, _BUFFER // (8 * n))
-                found.append(
-                    torch.cat([_neighbours(rows, k, s, min(s + size, n))[0] for s in range(0, n, size)])
-                )
-        buffer = torch.empty((count, step, n), dtype=like.dtype, device=like.device)
-        for start in range(0, n, step):
+        for i in used:  # the search once for each matrix, the comparison on its small answer
+            rows, mean = (v.to(like.dtype) for v in directions(features[i], center=center))
+            parts, own = [], []
+            for start in range(0, n, size):
+                indices, inner = _neighbours(rows, k, start, min(start + size, n))
+                parts.append(indices)
+                if weighted:  # cosine less its mean over the row, from rows and mean apart
+                    own.append((inner + rows @ mean).gather(1, indices))
+            found.append(torch.cat(parts))
+            weights.append(
+                torch.cat(own) if weighted else torch.ones((), dtype=like.dtype, device=like.device)
+            )
+        step = max(1, min(n, _BUFFER // (4 * max(len(used), 1) * n)))
+        buffer = torch.empty((len(used), step, n), dtype=like.dtype, device=like.device)
+        place = torch.tensor(used, device=like.device, dtype=torch.long)
+        for start in range(0, n if used else 0, step):
             stop = min(start + step, n)
             part = buffer[:, : stop - start].zero_()
-            for i, one in enumerate(features):
-                if weighted:
-                    indices, similar = _neighbours(unit_rows(one, center=center), k, start, stop)
-                    centred = similar - similar.mean(1, keepdim=True)
-                    part[i].scatter_(1, indices, centred.gather(1, indices))
-                else:
-                    part[i].scatter_(1, found[i][start:stop], 1.0)
-            flat = part.reshape(count, -1)
-            total += (flat @ flat.T).double()
+            for out, indices, weight in zip(part, found, weights, strict=True):
+                value = weight[start:stop] if weighted else weight.expand(stop - start, k)
+                out.scatter_(1, indices[start:stop], value)
+            flat = part.reshape(len(used), -1)
+            total[place[:, None], place[None, :]] += (flat @ flat.T).double()
+    gone = [i for i in range(count) if i not in used]
+    total[gone] = total[:, gone] = torch.nan
     return total
 
 
@@ -107,7 +138,7 @@ def pairwise_mutual_knn(
     Returns
     -------
     ndarray, shape (N, N)
-        In [0, 1], higher is more alike; chance is k / (n - 1).
+        In [0, 1], higher is more alike; chance is k / (n - 1). NaN for a constant matrix.
 
     Raises
     ------
@@ -119,8 +150,14 @@ def pairwise_mutual_knn(
 
 
 def mutual_knn(X: object, Y: object, *, k: int = 10, center: bool = False, **options: object) -> float:
-    """Return the mean share of the k nearest neighbours that two spaces have in common, see `pairwise_mutual_knn`."""
-    return float(pairwise_mutual_knn([X, Y], k=k, center=center, **options)[0, 1])
+    """Return the mean share of the k nearest neighbours that two spaces have in common, see `pairwise_mutual_knn`.
+
+    Raises
+    ------
+    StatusError
+        One side is constant.
+    """
+    return _defined(float(pairwise_mutual_knn([X, Y], k=k, center=center, **options)[0, 1]))
 
 
 def pairwise_cknna(arrays: Sequence, *, k: int = 10, center: bool = False, **options: object) -> np.ndarray:
@@ -131,7 +168,7 @@ def pairwise_cknna(arrays: Sequence, *, k: int = 10, center: bool = False, **opt
     Returns
     -------
     ndarray, shape (N, N)
-        At most 1, higher is more alike.
+        At most 1, higher is more alike; NaN for a constant matrix.
     """
     total = _overlap(gather(arrays, **options), k, center=center, weighted=True)  # type: ignore[arg-type]
     root = total.diagonal().sqrt()
@@ -140,5 +177,11 @@ def pairwise_cknna(arrays: Sequence, *, k: int = 10, center: bool = False, **opt
 
 
 def cknna(X: object, Y: object, *, k: int = 10, center: bool = False, **options: object) -> float:
-    """Return kernel alignment over mutual neighbours of two spaces, see `pairwise_cknna`."""
-    return float(pairwise_cknna([X, Y], k=k, center=center, **options)[0, 1])
+    """Return kernel alignment over mutual neighbours of two spaces, see `pairwise_cknna`; raises as `mutual_knn`."""
+    return _defined(float(pairwise_cknna([X, Y], k=k, center=center, **options)[0, 1]))
+
+
+def _defined(value: float) -> float:
+    if math.isnan(value):
+        raise StatusError("constant features", "all images of one side have the same features.")
+    return value

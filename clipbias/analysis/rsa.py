@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from clipbias.analysis.features import Features, gather
-from clipbias.analysis.neighbours import unit_rows
+from clipbias.analysis.neighbours import directions
 from clipbias.errors import DataError, StatusError, nearest
 
 DISTANCES = ("euclidean", "correlation", "cosine")
@@ -20,16 +20,17 @@ _BUFFER = 32 << 20
 
 
 def distances(features: Features, distance: str = "euclidean") -> torch.Tensor:
-    """Return the distances of all pairs of images i < j, shape (n(n-1)/2,).
+    """Return the distances of all pairs of images i < j, shape (n(n-1)/2,), float64.
 
+    In float32 close distances would change places, which a rank correlation over few images shows.
     ``euclidean`` is invariant to rotation and translation; ``correlation`` (1 minus the correlation over
     features) and ``cosine`` are not.
     """
     n = features.n
     rows = (
-        features.whole()
+        features.block(0, n, double=True)
         if distance == "euclidean"
-        else unit_rows(features, row_center=distance == "correlation")
+        else directions(features, row_center=distance == "correlation")[0]
     )
     out = torch.empty(n * (n - 1) // 2, dtype=rows.dtype, device=rows.device)
     square = rows.square().sum(1)
@@ -38,10 +39,9 @@ def distances(features: Features, distance: str = "euclidean") -> torch.Tensor:
     for start in range(0, n - 1, step):
         stop = min(start + step, n - 1)
         block = rows[start:stop] @ rows[start:].T
-        if distance == "euclidean":
-            block = (square[start:stop, None] + square[None, start:] - 2 * block).clamp_min_(0).sqrt_()
-        else:
-            block = 1 - block
+        block = (square[start:stop, None] + square[None, start:] - 2 * block).clamp_min_(0)
+        # Between rows of length one, 1 - cosine is half the squared distance.
+        block = block.sqrt_() if distance == "euclidean" else block.mul_(0.5)
         keep = torch.ones_like(block, dtype=torch.bool).triu_(1)
         part = block[keep]
         out[filled : filled + len(part)] = part
@@ -93,6 +93,10 @@ def pairwise_rsa(
     defined = np.ones(count, bool)
     with torch.no_grad():
         for i, one in enumerate(features):
+            if one.constant:
+                defined[i] = False
+                table[i] = 0
+                continue
             vector = distances(one, distance)
             if compare == "spearman":
                 vector = average_ranks(vector)
@@ -101,7 +105,7 @@ def pairwise_rsa(
                 vector = vector - vector.mean()
             norm = vector.norm()
             size = vector.abs().max()
-            defined[i] = not one.constant and bool(size > 0) and bool(norm > 1e-6 * pairs**0.5 * (size > 0))
+            defined[i] = bool(size > 0) and bool(norm > 1e-6 * pairs**0.5 * (size > 0))
             table[i] = vector / norm
         total = torch.zeros((count, count), dtype=torch.float64, device=like.device)
         step = 1 << 16  # short float32 sums, added up in float64

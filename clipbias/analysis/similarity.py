@@ -265,19 +265,21 @@ def similarity(
             ]
         )
         n = features[0].n
+        if {"cka_debiased", "cka_rbf"} & set(measures) and n < 4:
+            raise DataError(f"debiased CKA needs at least 4 images, there are {n}; ask for cka_biased.")
         errors_here, null_here = errors and n >= 5, null and n >= 6
         if chosen is None:
             chosen = plan_gram(
                 n, [f.p for f in features], errors=errors_here, kernel="linear", dtype=dtype, **limits
             )
             if announce is not None:
-                announce(f"{len(features)} states of {n} images: {chosen}")
+                others = memory_of_others(measures, n, [f.p for f in features])
+                more = f"; other measures up to {others / 1e6:.0f} MB" if others else ""
+                announce(f"{len(features)} states of {n} images: {chosen}{more}")
         constant = {
             i: f"{f.name}: all images have the same features." for i, f in enumerate(features) if f.constant
         }
         if {"cka_debiased", "cka_biased"} & set(measures):
-            if "cka_debiased" in measures and n < 4:
-                raise DataError(f"debiased CKA needs at least 4 images, there are {n}; ask for cka_biased.")
             found = cka_matrix(
                 features, errors=errors_here, null=null_here, dtype=dtype, device=device, memory=memory
             )
@@ -324,6 +326,21 @@ def similarity(
     return Similarity(
         tuple(keys), ordered, standard_error, nulls, pd.DataFrame(ranks), n, digest, chosen, options, reasons
     )
+
+
+def memory_of_others(measures: Sequence[str], n: int, widths: Sequence[int]) -> int:
+    """Return the bytes that the largest of the measures other than CKA holds beyond the input."""
+    count, widest = len(widths), max(widths)
+    needs = [0]
+    if any(m.startswith("rsa") for m in measures):
+        needs.append(n * (n - 1) // 2 * (4 * count + 24))
+    if {"mutual_knn", "cknna"} & set(measures):
+        needs.append((64 << 20) + 16 * n * widest)
+    if any(m.startswith("procrustes") for m in measures):
+        needs.append(8 * (3 * n * widest + sum(n * min(n, p) for p in widths if p > n)))
+    if set(CCA_MEASURES) & set(measures):
+        needs.append(8 * sum((n + p) * min(n, p) for p in widths))
+    return max(needs)
 
 
 def _ranks(key: tuple[str, str, str], features: Features) -> dict[str, object]:

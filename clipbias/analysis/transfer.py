@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from clipbias.analysis.correlate import Correlation, correlate
+from clipbias.analysis.correlate import correlate
 from clipbias.analysis.joint import joint_permutation
+from clipbias.analysis.result import Correlation
 from clipbias.errors import DataError, StatusError, nearest
+
+_Table = TypeVar("_Table", pd.DataFrame, pd.Series)
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ def transfer_table(
     return Transfer(pd.DataFrame(rows), overall)
 
 
-def _known(values: pd.DataFrame | pd.Series, models: pd.Index, name: str) -> pd.DataFrame | pd.Series:
+def _known(values: _Table, models: pd.Index, name: str) -> _Table:
     gone = models.difference(values.index)
     if len(gone):
         raise DataError(f"{name} are not known for {list(gone[:3])}.")

@@ -35,6 +35,21 @@ def select(table: pd.DataFrame, where: Mapping[str, object], *, name: str) -> pd
     return table
 
 
+def bias_only(table: pd.DataFrame, declared: pd.DataFrame | None) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows of measures of bias, and the names of the others.
+
+    Quality (declared "higher is better") and what has no ideal, such as a rate of the data, say nothing about bias by
+    their distance from it; metrics that nobody declared are kept.
+    """
+    if declared is None or not {"metric", "ideal", "direction"} <= set(declared.columns):
+        return table, []
+    if "metric" not in table.columns:
+        return table, []
+    other = declared["ideal"].isna() | (declared["direction"].astype(str) == "higher is better")
+    names = set(declared.loc[other, "metric"].astype(str)) & set(table["metric"].astype(str))
+    return table[~table["metric"].astype(str).isin(names)].reset_index(drop=True), sorted(names)
+
+
 def bias_values(
     table: pd.DataFrame,
     *,

@@ -6,7 +6,6 @@ import math
 
 import pandas as pd
 
-from clipbias.analysis.correlate import UNDECIDED, Correlation
 from clipbias.analysis.power import (
     PowerOptions,
     minimum_detectable_correlation,
@@ -15,6 +14,7 @@ from clipbias.analysis.power import (
     smallest_equivalence_bound,
 )
 from clipbias.analysis.questions import Question
+from clipbias.analysis.result import UNDECIDED, Correlation
 
 COLUMNS = (
     "question", "kind", "text", "subject", "primary", "unit", "statistic", "estimate", "ci_low", "ci_high", "p", "n",

@@ -389,3 +389,125 @@ def test_the_library_is_importable_alone():
     code = "import sys, clipbias.analysis; print([m for m in sys.modules if m.startswith('clipbias.') and not m.startswith(('clipbias.analysis', 'clipbias.errors', 'clipbias.content'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def changed_by(name, old, new, tables, states, study):
+    """Verdicts of a question as shipped and after one edit of its file."""
+    text = content.find("analysis", f"{name}.toml").read_text()
+    assert text.count(old) == 1
+    seen = []
+    for words in (text, text.replace(old, new)):
+        (study / "analysis").mkdir(parents=True, exist_ok=True)
+        words = words.replace("[test]\n", "[test]\nresamples = 299\n")
+        (study / "analysis" / f"{name}.toml").write_text(words)
+        seen.append(primary(analyze(tables, questions=load_questions([name]), states=states)))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "column"),
+    [
+        ("transfer", "bound = 0.3 ", "bound = 0.95 ", "verdict"),
+        ("transfer", 'controls = ["parameters"]', "controls = []", "estimate"),
+        ("transfer", 'attribute = "gender"', 'attribute = "tone"', "verdict"),
+        ("convergence", "bound = 0.05", "bound = 0.95", "equivalence_p"),
+        ("convergence", 'measure = "cka_debiased"', 'measure = "procrustes"', "estimate"),
+        ("convergence", 'layer = ""', 'layer = "tower"', "verdict"),
+        ("global-local", "bound = 0.3", "bound = 0.99", "equivalence_p"),
+        ("global-local", 'metric = "max_skew"', 'metric = "ndkl"', "estimate"),
+        ("global-local", "alpha = 0.05", "alpha = 0.0001", "verdict"),
+        ("interventions", "bound = 0.3", "bound = 0.99", "equivalence_p"),
+        ("interventions", 'metric = "flip_rate"', 'metric = "group_gap"', "estimate"),
+        ("validity", "bound = 0.9\n", "bound = 0.9999\n", "verdict"),
+        ("validity", '"max_skew", "c_asc"', '"ndkl", "c_asc"', "estimate"),
+    ],
+)
+def test_an_edit_of_any_question_file_changes_its_verdict_table(
+    tables, states, tmp_path, monkeypatch, name, old, new, column
+):
+    monkeypatch.setenv("CLIPBIAS_STUDY", str(tmp_path))
+    if name == "interventions":
+        rng = np.random.default_rng(2)
+        models, truth = list(tables["models"]["model"]), tables["models"]["planted_rho"].to_numpy()
+        for side in ("intrinsic", "extrinsic"):
+            made = result_rows(
+                rng, models, truth, extrinsic=side == "extrinsic", interventions=("", "mix"), noise=0.02
+            )
+            tables[side] = made[made["mode"].astype(str) != "full"]
+    before, after = changed_by(name, old, new, tables, states, tmp_path)
+    assert before["status"].iloc[0] == "ok"
+    assert before[column].tolist() != after[column].tolist()
+
+
+def test_only_measures_of_bias_take_part(tables):
+    """Quality and rates without an ideal are no bias; ideals come from the run's own table."""
+    tables["extrinsic"] = pd.concat(
+        [
+            tables["extrinsic"],
+            tables["extrinsic"].query("metric == 'group_gap'").assign(metric="cider"),
+            tables["extrinsic"].query("metric == 'group_gap'").assign(metric="error_rate_ratio"),
+        ],
+        ignore_index=True,
+    )
+    tables["metrics"] = pd.DataFrame(
+        {
+            "metric": ["cider", "flip_rate", "group_gap", "error_rate_ratio"],
+            "ideal": [10.0, 0.0, np.nan, 1.0],
+            "direction": ["higher is better", "lower is fairer", "", "1 is fair"],
+        }
+    )
+    said = []
+    found = analyze(tables, questions=[question("transfer")], announce=said.append)["transfer"]
+    assert set(found["extrinsic_metric"]) == {"flip_rate", "error_rate_ratio"}
+    assert "cider, group_gap" in said[0]
+    flips = found.query("extrinsic_metric == 'flip_rate' and attribute == 'gender' and mode == 'frozen'")
+    ratio = found.query(
+        "extrinsic_metric == 'error_rate_ratio' and attribute == 'gender' and mode == 'frozen'"
+    )
+    assert (flips["estimate"] > 0.5).all()
+    assert (ratio["estimate"] < 0.5).all()  # its distance is taken from 1
+
+
+def save_states(folder, states, *, ids=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    for model in {k[0] for k in states}:
+        for state in ("pre", "post"):
+            arrays = {k[1]: np.float32(v[1]) for k, v in states.items() if k[0] == model and k[2] == state}
+            own = (ids or {}).get((model, state), states[model, "tower", "pre"][0])
+            about = {"model": model, "state": state, "ids": json.dumps(own), "disjoint": "true"}
+            about |= {"task": "vqa", "mode": "full"} if state == "post" else {}
+            save_file(arrays, folder / f"{model}-{state}.safetensors", metadata=about)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (lambda ids: [*ids[:-1], ids[0]], "image 'i0' appears twice"),
+        (lambda ids: [*ids[:-1], "other"], "different images: 2"),
+        (lambda ids: ids[:-1], "39 image ids for 40 rows"),
+    ],
+)
+def test_states_of_other_images_end_in_one_message(tables, states, tmp_path, capsys, own, message):
+    run = RunFolder(tmp_path / "run")
+    run.write_manifest(new_manifest(command=["test"]))
+    for name, frame in tables.items():
+        run.write(name, frame)
+    ids = states["vit-1", "tower", "pre"][0]
+    save_states(run.path / "states", states, ids={("vit-1", "post"): own(ids)})
+    assert main([str(run.path), "--questions", "convergence", "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "model 'vit-1'" in said
+    assert "Traceback" not in said
+    assert "verdicts" not in run.tables()
+
+
+def test_one_model_is_undecided_with_its_reason(tables, states):
+    one = {name: t[t["model"] == "vit-0"] if "model" in t else t for name, t in tables.items()}
+    found = primary(analyze(one, questions=[question("transfer")]))
+    assert set(found["verdict"]) == {"undecided"}
+    assert found["reason"].str.contains("1 models").all()
+    alone = {k: v for k, v in states.items() if k[0] == "vit-0"}
+    found = primary(analyze(one, questions=[question("convergence")], states=alone))
+    assert found["status"].tolist() == ["not measured"]
+    assert "two models" in found["reason"].iloc[0]

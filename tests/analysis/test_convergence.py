@@ -5,15 +5,9 @@ import pytest
 from scipy import stats
 
 from clipbias.analysis.cka import cka
-from clipbias.analysis.convergence import (
-    convergence,
-    convergence_test,
-    image_influence,
-    max_over_layers,
-    sign_flips,
-    swap_weights,
-)
+from clipbias.analysis.convergence import convergence, image_influence
 from clipbias.analysis.similarity import similarity
+from clipbias.analysis.swap import convergence_test, max_over_layers, sign_flips, swap_weights
 from clipbias.errors import DataError, StatusError
 
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from clipbias.analysis.coefficients import coefficient
-from clipbias.analysis.correlate import correlate, freedman_lane
+from clipbias.analysis.correlate import correlate
 from clipbias.analysis.intervals import bca, bonett_wright
+from clipbias.analysis.partial import freedman_lane
 from clipbias.analysis.permutations import orders
 from clipbias.analysis.power import (
     critical_correlation,

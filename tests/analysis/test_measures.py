@@ -49,11 +49,13 @@ def test_mutual_knn_chance_level_and_ties(rng):
     same = np.repeat([[1.0, 0.0], [0.0, 1.0]], 6, axis=0)  # eleven ties at each edge
     assert mutual_knn(same, same, k=3) == 1
     assert brute_knn(same, 3)[5].tolist() == [0, 1, 2]
-    other = np.array([[1.0, 0.0]] * 12)
+    other = np.array([[1.0, 0.0]] * 11 + [[0.0, 1.0]])
     expected = np.mean(
         [len(set(a) & set(b)) / 3 for a, b in zip(brute_knn(same, 3), brute_knn(other, 3), strict=True)]
     )
     assert mutual_knn(same, other, k=3) == pytest.approx(expected)
+    with pytest.raises(StatusError, match="same features"):
+        mutual_knn(same, np.ones((12, 2)))
 
 
 def test_mutual_knn_centring_makes_it_invariant_to_translation(rng):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from clipbias.analysis.cka import cka
-from clipbias.analysis.similarity import MEASURES, similarity
+from clipbias.analysis.similarity import MEASURES, memory_of_others, similarity
 from clipbias.errors import DataError
 
 
@@ -113,3 +113,12 @@ def test_the_plan_is_announced_before_and_kept(states):
     assert "8 states of 50 images" in said[0]
     assert "MB beyond the input" in said[0]
     assert found.plan.form == "strips"
+
+
+def test_memory_of_the_other_measures_is_announced_too(states):
+    said = []
+    similarity(states, measures=["cka_debiased", "rsa_spearman"], announce=said.append)
+    assert "other measures up to" in said[0]
+    assert memory_of_others(["cka_debiased"], 1000, [512] * 240) == 0
+    # 240 vectors of 499,500 float32 distances
+    assert memory_of_others(["rsa_spearman"], 1000, [512] * 240) == pytest.approx(240 * 499_500 * 4, rel=0.05)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from clipbias.analysis.correlate import decide
 from clipbias.analysis.heterogeneity import split_correlation
 from clipbias.analysis.joint import MeanCorrelation
 from clipbias.analysis.questions import Question
+from clipbias.analysis.result import decide
 from clipbias.analysis.values import bias_values
 from clipbias.analysis.verdicts import verdict_row, what_it_takes
 from clipbias.errors import StatusError
@@ -31,7 +31,7 @@ class Answer:
     verdicts: list[dict[str, object]] = field(default_factory=list)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
 
-    def add(self, name: str, frame: pd.DataFrame, question: Question, **more: object) -> None:
+    def add(self, name: str, frame: pd.DataFrame, question: Question, **more: str) -> None:
         """Append rows to a table, marked with their question."""
         if len(frame) == 0:
             return

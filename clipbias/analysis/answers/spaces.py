@@ -10,8 +10,8 @@ import pandas as pd
 
 from clipbias.analysis.answers.base import Answer
 from clipbias.analysis.convergence import convergence, image_influence, ordered_states
-from clipbias.analysis.correlate import UNDECIDED
 from clipbias.analysis.questions import Question
+from clipbias.analysis.result import UNDECIDED
 from clipbias.analysis.similarity import similarity
 from clipbias.analysis.values import families_of
 from clipbias.analysis.verdicts import not_answered, verdict_row
@@ -91,7 +91,7 @@ def answer_convergence(
         everyone = pd.Index(sorted({m for names in members.values() for m in names}))
         labels = families_of(models, question.test("families"), everyone)
         table = convergence(
-            results, before=before, after=after, families=None if labels is None else labels.to_dict(), influences=influences,
+            results, before=before, after=after, families=None if labels is None else {str(k): str(v) for k, v in labels.items()}, influences=influences,
             bound=question.bound, alpha=question.alpha, resamples=question.resamples, seed=seed,
         )  # fmt: skip
         out.add("convergence", table, question, study=name)

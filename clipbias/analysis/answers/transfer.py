@@ -87,7 +87,7 @@ def _one_transfer(
         x, y, on=on, intrinsic_keys=x_keys, extrinsic_keys=y_keys, method=method, controls=controls, families=families,
         bound=question.bound, alpha=question.alpha, resamples=question.resamples, bootstrap=499, seed=seed,
     )  # fmt: skip
-    cells = found.cells.assign(**dict(named))
+    cells = found.cells.assign(**{k: str(v) for k, v in named.items()})
     out.add("transfer", cells, question)
     chosen = cells[matches(cells, wanted)] if wanted else cells
     if len(chosen) == 1:

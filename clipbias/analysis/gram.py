@@ -88,8 +88,9 @@ def plan(
         need = count * n * rows * size + count * count * (rows * size + 32) + 3 * n * max(widths) * size
         return Plan("strips", rows, int(need), 2.0 * n * n * total + 2 * pairs)
     if kernel == "linear" and total < _FEATURE_LIMIT * n:
-        step = max(1, min(n, memory // (8 * total)))
-        return Plan("features", step, int(8 * (step * total + 2 * total * total)), 2.0 * n * total * total)
+        width = total + 2 * max(widths)  # all blocks side by side, and one of them on its way there
+        step = max(1, min(n, memory // (8 * width)))
+        return Plan("features", step, int(8 * (step * width + 2 * total * total)), 2.0 * n * total * total)
     side = min(n, max(1, int((memory / (count * size)) ** 0.5)))
     blocks = -(-n // side)
     side = -(-n // blocks)  # equal tiles
@@ -226,13 +227,15 @@ def _by_features(kernels: Sequence[LinearKernel], step: int) -> tuple[torch.Tens
     widths = [k.features.p for k in kernels]
     cross = torch.zeros((sum(widths), sum(widths)), dtype=torch.float64, device=like.device)
     diagonal = torch.empty((len(kernels), n), dtype=torch.float64, device=like.device)
+    buffer = torch.empty((min(step, n), sum(widths)), dtype=torch.float64, device=like.device)
     for start in range(0, n, step):
         stop = min(start + step, n)
-        blocks = [k.features.block(start, stop, double=True) for k in kernels]
-        for out, block in zip(diagonal, blocks, strict=True):
-            out[start:stop] = block.square().sum(1)
-        rows = torch.cat(blocks, 1)
-        cross += rows.T @ rows
+        rows = buffer[: stop - start]
+        for k, part in zip(kernels, rows.split(widths, 1), strict=True):
+            part.copy_(k.features.block(start, stop, double=True, reuse="rows"))
+        for out, part in zip(diagonal, rows.split(widths, 1), strict=True):
+            torch.linalg.vecdot(part, part, out=out[start:stop])
+        cross.addmm_(rows.T, rows)
     cross.square_()
     edge = torch.tensor([0, *widths], device=like.device).cumsum(0)
     sums = torch.nn.functional.pad(cross.cumsum(0).cumsum(1), (1, 0, 1, 0))[edge][:, edge]

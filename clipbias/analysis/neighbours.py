@@ -163,7 +163,8 @@ def mutual_knn(X: object, Y: object, *, k: int = 10, center: bool = False, **opt
 def pairwise_cknna(arrays: Sequence, *, k: int = 10, center: bool = False, **options: object) -> np.ndarray:
     """Return kernel alignment restricted to pairs of images that are neighbours in both spaces.
 
-    Similarities are cosines centred over each row (Huh et al. 2024, appendix). Parameters as `pairwise_mutual_knn`.
+    Similarities are cosines centred over each row (Huh et al. 2024, appendix; the code published with it takes an
+    unbiased HSIC of the masked matrices instead, another number). Parameters as `pairwise_mutual_knn`.
 
     Returns
     -------

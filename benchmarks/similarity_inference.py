@@ -104,7 +104,7 @@ def main() -> None:
         rows += [coverage(n, d, args.replications, rng, args.draws) for n, d in CELLS]
     if "levels" in args.what:
         rows += [null_level(kind, args.replications, rng) for kind in ("gaussian", "heavy", "cone")]
-        rows += [convergence_level(m, 3 * args.replications, rng) for m in (6, 10, 16)]
+        rows += [convergence_level(m, args.replications, rng) for m in (6, 10, 16)]
     table = pd.DataFrame(rows)
     print(table.to_string(index=False, float_format=lambda v: f"{v:.3f}", na_rep=""))
     if args.out:

@@ -12,6 +12,7 @@ from clipbias.commands.common import command_parser, run_command, shared_options
 
 if TYPE_CHECKING:
     from clipbias.instrument.recipe import Recipe
+    from clipbias.metrics.presets import Preset
     from clipbias.results.run import RunFolder
 
 # What replaces what in tables that `adapt` writes too; the others are a model's own.
@@ -73,6 +74,16 @@ def parser() -> argparse.ArgumentParser:
         help="length of the ranked list: images, or a share of the view below 1",
     )
     what.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="choices of an earlier study instead of strict: berg2022, visogender, sobit, clip2021, ghate2025, ramos2025, fairerclip",
+    )
+    what.add_argument(
+        "--explain",
+        action="store_true",
+        help="print how the protocol differs from strict and what that changes; measure nothing",
+    )
+    what.add_argument(
         "--reference",
         metavar="SPEC",
         help="model whose space @reference views use (default: the first model)",
@@ -128,7 +139,9 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     from clipbias.instrument import recipe
 
     base = recipe.load()
-    protocol = base.protocol.model_dump() | {"seed": options.seed} | ({"k": options.k} if options.k else {})
+    preset = _preset(options, base)
+    chosen = preset.protocol(base.protocol) if preset else base.protocol
+    protocol = chosen.model_dump() | {"seed": options.seed} | ({"k": options.k} if options.k else {})
     changes: dict = {"protocol": protocol}
     if options.views:
         changes["views"] = options.views
@@ -144,6 +157,19 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     elif options.views:
         changes["measurements"] = [{**m.model_dump(), "views": options.views} for m in base.measurements]
     return recipe.parse(base.model_dump() | changes, "the options")
+
+
+def _preset(options: argparse.Namespace, base: Recipe) -> Preset | None:
+    """Return the preset that is asked for; what it asks fills the options that are not given."""
+    from clipbias.metrics.presets import load_preset
+
+    if not options.protocol:
+        return None
+    preset = load_preset(options.protocol)
+    for name, value in preset.ask.model_dump(exclude_none=True).items():
+        if not getattr(options, name):
+            setattr(options, name, value)
+    return preset
 
 
 def _all_stored(models: list[str] | None) -> bool:
@@ -163,6 +189,10 @@ def _default_metrics(options: argparse.Namespace) -> list[str]:
 
 
 def _main(options: argparse.Namespace) -> int:
+    if options.explain:
+        from clipbias.commands.explain import explain
+
+        return explain(options.protocol or "strict")
     from clipbias.engine import parse_engine
     from clipbias.models import split_specs
 

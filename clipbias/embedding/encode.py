@@ -31,11 +31,14 @@ class ImageEmbeddings:
         Position in the image set of each row of ``values``, ascending.
     left_out : pandas.DataFrame
         ``item, reason``: image ids that could not be read, and why.
+    lengths : numpy.ndarray, float32 (m,)
+        The lengths that the rows of ``values`` had.
     """
 
     values: np.ndarray
     rows: np.ndarray
     left_out: pd.DataFrame
+    lengths: np.ndarray
 
 
 def embed_images(
@@ -123,9 +126,8 @@ def embed_images(
         {"item": [ids[row] for row, _ in left_out], "reason": [reason for _, reason in left_out]},
         dtype=object,
     )
-    return ImageEmbeddings(
-        _normalise(chosen, [ids[row] for row in rows], f"images of {image_set.name!r}"), rows, table
-    )
+    unit = _normalise(chosen, [ids[row] for row in rows], f"images of {image_set.name!r}")
+    return ImageEmbeddings(unit, rows, table, np.linalg.norm(chosen, axis=1).astype(np.float32))
 
 
 def embed_texts(

@@ -42,7 +42,7 @@ def measure_adapted(
     records: list[dict] = []
     cache = EmbeddingCache()
     for measurement in recipe.measurements:
-        images = image_sets.load(measurement)
+        images = image_sets.load(measurement, protocol=recipe.protocol)
         unit = Unit(str(key["model"]), recipe, str(adapted.device), adapted.precision, max_bad=max_bad)
         before, after = (Part(unit, measurement, images, c, None, cache) for c in (clip, adapted))
         fits, reason = _texts_fit(before, after, measurement)

@@ -18,12 +18,13 @@ from clipbias.data import ImageSet, registry
 from clipbias.data.imageset import UNKNOWN
 from clipbias.errors import DataError, nearest
 from clipbias.instrument.recipe import Measurement
+from clipbias.metrics.protocol import STRICT, Protocol, balanced
 
 _LISTS = ("attributes", "contexts")
 
 
-def load(measurement: Measurement) -> ImageSet:
-    """Return the images of a measurement, already narrowed to those it uses.
+def load(measurement: Measurement, *, protocol: Protocol = STRICT) -> ImageSet:
+    """Return the images of a measurement, already narrowed to those it uses and balanced if the protocol says so.
 
     Raises
     ------
@@ -46,6 +47,9 @@ def load(measurement: Measurement) -> ImageSet:
         if "*" in attribute and attribute not in image_set.table:
             image_set = crossed(image_set, attribute)
         image_set.column(attribute)
+    if protocol.balance:
+        labels = image_set.column(protocol.balance)
+        image_set = image_set.take(balanced(labels, image_set.ids, seed=protocol.balance_seed))
     return image_set
 
 

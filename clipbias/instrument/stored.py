@@ -29,7 +29,7 @@ def measure_stored(unit: Unit, say: Callable[[str], None]) -> Measured:
     """Measure one file of scores or embeddings; see `measure_unit`."""
     say(f"{unit.model}: reading")
     stored = load_stored(unit.model)
-    sets = [image_sets.load(m) for m in unit.recipe.measurements]
+    sets = [image_sets.load(m, protocol=unit.recipe.protocol) for m in unit.recipe.measurements]
     data = {s.name: image_sets.digest(s, np.arange(len(s)), labels_only=True) for s in sets}
     key = unit_key(unit, stored.digest, data)
     if key == unit.done:
@@ -119,6 +119,10 @@ class StoredPart(Part):
         if self.texts is None or self.values is None:
             return self.numbers[np.ix_(rows, np.array(self._picked))].T
         return super().similarity(rows)
+
+    def rankings(self, rows: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return the stored columns and their scores; what the protocol asks of prompts and lengths is settled."""
+        return self.concepts, self.similarity(rows)
 
     def harm(self, rows: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Return the harmful columns: names joined by commas, or the concepts of a probe set."""

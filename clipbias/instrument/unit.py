@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
@@ -22,7 +23,7 @@ from clipbias.metrics import inference, integrity
 from clipbias.metrics.inference import Inputs
 from clipbias.metrics.inputs import Association, Classification, Ranking, Retrieval
 from clipbias.metrics.record import get
-from clipbias.models import load_model
+from clipbias.models import ModelWarning, load_model
 from clipbias.results import rows as result_rows
 
 EXAMPLES = 3  # pictures shown per model and attribute
@@ -117,7 +118,7 @@ def measure_unit(unit: Unit, *, on_step: Callable[[str], None] | None = None) ->
         if needs_reference and unit.reference
         else None
     )
-    sets = [image_sets.load(m) for m in unit.recipe.measurements]
+    sets = [image_sets.load(m, protocol=unit.recipe.protocol) for m in unit.recipe.measurements]
     data = {s.name: image_sets.digest(s, np.arange(len(s))) for s in sets}
     prompts = {
         name: probes.load(name).digest
@@ -199,7 +200,7 @@ class Part:
             )
         self.left_out = pd.concat([image_set.left_out, found.left_out], ignore_index=True)
         self.images = image_set if len(found.rows) == len(image_set) else image_set.take(found.rows)
-        self.values = found.values
+        self.values, self.lengths = found.values, found.lengths
         self.reference = None
         if reference is not None:
             other = embed_images(reference, self.images, cache=cache)
@@ -207,6 +208,8 @@ class Part:
         self._describe()
         probe = probes.load(measurement.probe)
         self.concepts, self.texts = self._ensemble(probe)
+        # A protocol may rank by every prompt; everything else is asked of concepts.
+        self.ranked = self._each(probe) if self.recipe.protocol.prompts == "each" else None
 
     def _describe(self) -> None:
         """Note what is measured of the images: attributes, and the clusters that are drawn as a whole."""
@@ -217,6 +220,15 @@ class Part:
     def similarity(self, rows: np.ndarray) -> np.ndarray:
         """Return the scores of images for every concept, (P, rows)."""
         return self.texts @ self.values[rows].T
+
+    def rankings(self, rows: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return what images are ranked by and their scores, (P, rows), as the protocol asks."""
+        if self.ranked is None:
+            names, scores = self.concepts, self.similarity(rows)
+        else:
+            names, texts = self.ranked
+            scores = texts @ self.values[rows].T
+        return names, scores * self.lengths[rows] if self.recipe.protocol.normalise == "texts" else scores
 
     def harm(self, rows: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Return the harmful items and the scores of images for them, (H, rows); they are not concepts."""
@@ -244,9 +256,30 @@ class Part:
             names.append(concept)
             prompts += texts
             sizes.append(len(texts))
-        each = embed_texts(self.model, prompts, cache=self.cache)
+        each = self._embed(probe, prompts)
         means = np.stack([part.mean(0) for part in np.split(each, np.cumsum(sizes)[:-1])])
         return names, means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    def _each(self, probe: probes.ProbeSet) -> tuple[list[str], np.ndarray]:
+        """Return each prompt and its text embedding."""
+        prompts = list(dict.fromkeys(probe.prompts["prompt"]))
+        return prompts, self._embed(probe, prompts)
+
+    def _embed(self, probe: probes.ProbeSet, prompts: list[str]) -> np.ndarray:
+        """Return the embeddings of prompts; a warning that would print offensive words only counts them."""
+        if not probe.offensive:
+            return embed_texts(self.model, prompts, cache=self.cache)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            values = embed_texts(self.model, prompts, cache=self.cache)
+        if said:
+            warnings.warn(
+                f"{self.unit.model}: some words of {probe.name!r} are unknown to the model or cut off; they are not "
+                "shown, as the set is offensive (probes.load(...).shown(offensive=True) shows them).",
+                ModelWarning,
+                stacklevel=2,
+            )
+        return values
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Measure every view and attribute."""
@@ -302,7 +335,8 @@ class Part:
             "strata": None if self.blocks is None else self.blocks[rows],
         }  # fmt: skip
         scores = self.similarity(rows)
-        inputs: dict[str, Inputs] = {"ranking": Ranking(scores, self.concepts, **shared)}
+        names, ranked = self.rankings(rows)
+        inputs: dict[str, Inputs] = {"ranking": Ranking(ranked, names, **shared)}
         truth = table[m.truth].iloc[rows].astype(str).to_numpy() if m.truth else None
         if len(self.concepts) > 1:
             classes = np.array(self.concepts)
@@ -386,7 +420,13 @@ class Part:
         masks = np.concatenate([view.mask[None], self._random_masks(view, attribute, draws)])
         found = {("", name): self._of_subsets(name, inputs[input_of(name)], masks) for name in names}
         tied = self._tied(attribute)
-        if tied is not None and "association" in inputs and "c_asc" in self.measurement.metrics:
+        by_concept = inputs["ranking"].probes == self.concepts  # type: ignore[union-attr]
+        if (
+            tied is not None
+            and "association" in inputs
+            and "c_asc" in self.measurement.metrics
+            and by_concept
+        ):
             found[TIED, "c_asc"] = self._towards_ties(tied, inputs["ranking"], masks)
         bands = []
         for (probe, name), means in found.items():
@@ -458,7 +498,8 @@ class Part:
             if not rows:
                 continue
             worst = max(rows, key=lambda r: r["value"])
-            scores = self.similarity(np.arange(len(self.images)))[self.concepts.index(worst["probe"])]
+            names, ranked = self.rankings(np.arange(len(self.images)))
+            scores = ranked[names.index(worst["probe"])]
             group = self.images.table[attribute].astype(str).to_numpy() == worst["group"]
             best = np.flatnonzero(group)[np.argsort(-scores[group], kind="stable")[:EXAMPLES]]
             for row, png in zip(best, self.images.read(best.tolist()), strict=True):
@@ -497,7 +538,7 @@ def inputs_of(model: str, recipe: Recipe, measurement: Measurement, attribute: s
     part = Part(
         Unit(model, recipe),
         measurement,
-        image_sets.load(measurement),
+        image_sets.load(measurement, protocol=recipe.protocol),
         load_model(model),
         None,
         EmbeddingCache(),
@@ -511,7 +552,7 @@ def plan_unit(spec: str, recipe: Recipe, device: str, precision: str) -> dict[st
     cache = EmbeddingCache()
     images = cached = cells = 0
     for measurement in recipe.measurements:
-        image_set = image_sets.load(measurement)
+        image_set = image_sets.load(measurement, protocol=recipe.protocol)
         digests = list(dict.fromkeys(image_set.digests()))
         images += len(digests)
         cached += int(cache.get(model.image_key, digests)[1].sum())

@@ -130,7 +130,7 @@ class Ranking(_Grouped):
     def _of(self, draws: Draws, protocol: Protocol) -> RankingTally:
         tally = RankingTally(
             self.order(protocol.ties), draws, self.coded[1],
-            k=protocol.k, reference=protocol.reference, zero=protocol.zero,
+            k=protocol.k, reference=protocol.reference, zero=protocol.zero, bias=protocol.bias_at_k,
         )  # fmt: skip
         tally.world = None if self.world is None else np.asarray(self.world, dtype=np.float64)
         return tally

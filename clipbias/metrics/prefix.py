@@ -40,7 +40,7 @@ def prefix_divergence(order: Order, draws: Draws, reference: np.ndarray, depth: 
     out = np.empty((draws.size, len(order.order)))
     step = max(1, _CHUNK // order.order.shape[1])
     for p, images in enumerate(order.order):
-        block = order.block[p]
+        block = None if order.whole else order.block[p]
         for start in range(0, draws.size, step):
             rows = slice(start, min(start + step, draws.size))
             codes = np.broadcast_to(

@@ -73,7 +73,7 @@ def _ndkl(t: RankingTally) -> np.ndarray:
 def _bias_at_k(t: RankingTally) -> np.ndarray:
     """Bias@K of a group against all others, less what the reference shares would give."""
     # (T_g - T_rest)/k = 2 share - 1. With two groups and a uniform reference this is Bias@K itself.
-    return 2 * (t.share - t.reference[:, None, :])
+    return 2 * (t.share - (0.5 if t.bias == "raw" else t.reference[:, None, :]))
 
 
 @metric(

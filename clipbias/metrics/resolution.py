@@ -88,6 +88,7 @@ def resolution_bias(
     masculine: Any = "masculine",
     feminine: Any = "feminine",
     neutral: Any = "neutral",
+    decimals: int | None = None,
 ) -> Resolution:
     """Accuracy gap of pronoun resolution.
 
@@ -97,6 +98,9 @@ def resolution_bias(
         ``masculine``, ``feminine`` or ``neutral``, for example by the best of "his", "her" and "their".
     actual : array (n,)
         Perceived gender, ``masculine`` or ``feminine``.
+    decimals : int, optional
+        Round the two accuracies first, as the published code does (2); the gap is then off by up to one unit of
+        the last decimal.
 
     Returns
     -------
@@ -111,7 +115,7 @@ def resolution_bias(
 
     Notes
     -----
-    Hall et al. (2023), arXiv:2306.12424. Nothing is rounded before the gap is taken.
+    Hall et al. (2023), arXiv:2306.12424.
     """
     guess, truth = np.asarray(predicted, dtype=object), np.asarray(actual, dtype=object)
     if guess.shape != truth.shape or guess.ndim != 1:
@@ -131,7 +135,8 @@ def resolution_bias(
         own = truth == gender
         if not own.any():
             raise StatusError("empty group", f"no image is labelled {gender!r}; the gap needs both genders.")
-        rates.append(float((guess[own] == gender).mean()))
+        rate = float((guess[own] == gender).mean())
+        rates.append(rate if decimals is None else round(rate, decimals))
     return Resolution(
         accuracy=sum(rates) / 2,
         gap=rates[0] - rates[1],

@@ -31,18 +31,22 @@ class Order:
         Images from first to last.
     block : list
         Per probe, the tie block of each *position*, or None where no two scores are equal.
+    whole : bool
+        ``ties="all"``: a block that begins among the first k is counted whole in the first k; prefixes follow the
+        order of the input.
     """
 
     def __init__(self, scores: np.ndarray, ties: str = "expected") -> None:
-        if ties not in ("expected", "order"):
-            raise DataError(f"ties={ties!r} is unknown." + nearest(ties, ("expected", "order")))
+        if ties not in ("expected", "order", "all"):
+            raise DataError(f"ties={ties!r} is unknown." + nearest(ties, ("expected", "order", "all")))
+        self.whole = ties == "all"
         self.scores = scores
         self.order = np.argsort(-scores, axis=1, kind="stable")
         self.block: list[np.ndarray | None] = []
         ranked = np.take_along_axis(scores, self.order, axis=1)
         new = ranked[:, 1:] != ranked[:, :-1]
         for p in range(len(scores)):
-            tied = ties == "expected" and not new[p].all()
+            tied = ties != "order" and not new[p].all()
             self.block.append(np.concatenate([[0], np.cumsum(new[p])]) if tied else None)
 
     def indicator(self, k: int) -> np.ndarray:
@@ -54,7 +58,8 @@ class Order:
             else:
                 size = np.bincount(block)
                 before = np.cumsum(size) - size
-                out[p, self.order[p]] = np.clip((k - before) / size, 0, 1)[block]
+                part = np.clip((k - before) / size, 0, 1)
+                out[p, self.order[p]] = (np.ceil(part) if self.whole else part)[block]
         return out
 
 
@@ -77,6 +82,8 @@ class RankingTally:
         What an absent group counts as.
     world : ndarray (P, G) or None
         Shares of the groups in the real world, per probe; NaN where not known.
+    bias : str
+        Whether Bias@K is ``"corrected"`` by the reference or ``"raw"``.
     """
 
     world: np.ndarray | None = None
@@ -90,10 +97,11 @@ class RankingTally:
         k: float = 1.0,
         reference: str | Mapping[Any, float] = "base_rate",
         zero: str = "exclude",
+        bias: str = "corrected",
     ) -> None:
         if zero not in ("exclude", "peer"):
             raise DataError(f"zero={zero!r} is unknown." + nearest(zero, ("exclude", "peer")))
-        self.order, self.draws, self.levels, self.zero = order, draws, levels, zero
+        self.order, self.draws, self.levels, self.zero, self.bias = order, draws, levels, zero, bias
         self.totals = draws.totals
         self.n = self.totals.sum(1)
         self.k = np.array([resolve_k(k, int(n)) for n in self.n], dtype=np.float64)
@@ -120,6 +128,8 @@ class RankingTally:
                 size = np.add.reduceat(ranked, starts, axis=1)
                 before = np.cumsum(size, axis=1) - size
                 part = np.clip(k - before, 0, size) / np.maximum(size, 1)
+                if order.whole:
+                    part = np.ceil(part)
                 ranked *= part[:, block]
             else:
                 room = k - np.cumsum(ranked, axis=1) + ranked

@@ -34,6 +34,16 @@ def test_the_probe_set_of_the_guide_loads(tmp_path, monkeypatch):
     assert "crafts" in set(probes.list_sets()["name"])
 
 
+def test_the_protocol_of_the_guide_loads(tmp_path, monkeypatch):
+    from clipbias.metrics.presets import differences, load_preset
+
+    folder = tmp_path / "tasks/protocols"
+    folder.mkdir(parents=True)
+    (folder / "potters1999.toml").write_text(block("effect on a worked example:"))
+    monkeypatch.setenv("CLIPBIAS_STUDY", str(tmp_path))
+    assert [d.choice for d in differences(load_preset("potters1999"))] == ["k"]
+
+
 # In a process of their own: what they register stays registered.
 RUN_THE_METRIC = """
 from clipbias.metrics import Ranking, evaluate

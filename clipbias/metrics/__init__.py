@@ -18,6 +18,7 @@ from clipbias.metrics.exposure import Exposure, awrf, exposure, pairwise
 from clipbias.metrics.inference import evaluate, evaluate_all, point_values
 from clipbias.metrics.inputs import Association, Classification, Labels, Pronouns, Ranking, Retrieval
 from clipbias.metrics.power import minimum_detectable, power_at
+from clipbias.metrics.presets import Preset, list_presets, load_preset
 from clipbias.metrics.protocol import STRICT, Protocol
 from clipbias.metrics.ranking import (
     bias_at_k,
@@ -36,14 +37,6 @@ from clipbias.metrics.word_tests import direct_bias, ect, mac, ripa, rnd, rnsb
 from clipbias.metrics.world import WorldDeviation, real_world_deviation
 
 __all__ = [
-    "real_world_deviation",
-    "WorldDeviation",
-    "Targets",
-    "power_at",
-    "minimum_detectable",
-    "Pronouns",
-    "Labels",
-    "pairwise",
     "STRICT",
     "Association",
     "AssociationTest",
@@ -53,13 +46,18 @@ __all__ = [
     "Disparity",
     "Exposure",
     "Harm",
+    "Labels",
     "Metric",
     "Parity",
+    "Preset",
+    "Pronouns",
     "Protocol",
     "Ranking",
     "RecallDivergence",
     "Resolution",
     "Retrieval",
+    "Targets",
+    "WorldDeviation",
     "awrf",
     "bias_at_k",
     "c_asc",
@@ -75,13 +73,19 @@ __all__ = [
     "get",
     "harm_rate",
     "kl_recall",
+    "list_presets",
+    "load_preset",
     "mac",
     "max_skew",
     "metric",
     "min_skew",
+    "minimum_detectable",
     "ndkl",
     "normalized_entropy",
+    "pairwise",
     "point_values",
+    "power_at",
+    "real_world_deviation",
     "recall_at_k",
     "registry",
     "resolution_bias",

@@ -72,6 +72,10 @@ def _ndkl(t: RankingTally) -> np.ndarray:
 )  # fmt: skip
 def _bias_at_k(t: RankingTally) -> np.ndarray:
     """Bias@K of a group against all others, less what the reference shares would give."""
+    return _bias(t)
+
+
+def _bias(t: RankingTally) -> np.ndarray:
     # (T_g - T_rest)/k = 2 share - 1. With two groups and a uniform reference this is Bias@K itself.
     return 2 * (t.share - (0.5 if t.bias == "raw" else t.reference[:, None, :]))
 
@@ -83,7 +87,7 @@ def _bias_at_k(t: RankingTally) -> np.ndarray:
 )  # fmt: skip
 def _max_bias_at_k(t: RankingTally) -> np.ndarray:
     """Largest Bias@K of a group without its sign, so that probes with opposite signs do not cancel."""
-    return np.abs(2 * (t.share - t.reference[:, None, :])).max(-1)
+    return np.abs(_bias(t)).max(-1)
 
 
 @metric(

@@ -53,9 +53,8 @@ def rankings(protocol: Protocol) -> Ranking:
     e = example()
     rows = np.arange(len(e.groups))
     if protocol.balance:  # of two levels: the majority, and all others
-        two: pd.Categorical = pd.Categorical(
-            np.where(np.asarray(e.groups) == "majority", "majority", "others")
-        )
+        labels = np.where(np.asarray(e.groups) == "majority", "majority", "others")
+        two = pd.Categorical(labels.astype(object))
         rows = balanced(two, [f"{row:04d}" for row in rows], seed=protocol.balance_seed)
     images = e.images[rows]
     if protocol.normalise == "both":

@@ -33,6 +33,22 @@ function agrees(element) {
   });
 }
 
+// One model, looked at in every chart and table: the others stand back.
+function highlight(model) {
+  const select = form && form.querySelector("[name=highlight]");
+  if (!select || ![...select.options].some((o) => o.value === model)) return;
+  select.value = select.value === model ? "" : model;
+  select.dispatchEvent(new Event("change", { bubbles: true }));
+}
+
+function markAll() {
+  const lit = chosen.highlight;
+  for (const row of document.querySelectorAll("tr[data-model], .strip[data-model]"))
+    row.classList.toggle("lit", row.dataset.model === lit);
+  for (const figure of figures)
+    figure.element.classList.toggle("back", Boolean(lit && figure.where.model && figure.where.model !== lit));
+}
+
 function filterAll() {
   for (const table of document.querySelectorAll("table")) filterTable(table);
   for (const strip of document.querySelectorAll(".strip")) strip.hidden = !agrees(strip);
@@ -44,7 +60,8 @@ function filterAll() {
   for (const figure of figures) shown += filterFigure(figure) ? 1 : 0;
   const lines = document.querySelectorAll("main tbody tr:not(.body-head)");
   const visible = [...lines].filter((r) => !r.hidden).length;
-  const any = Object.values(chosen).some(Boolean);
+  const any = KEYS.some((key) => chosen[key]);
+  markAll();
   form.querySelector(".state").textContent = any
     ? `${visible} of ${lines.length} table rows and ${shown} of ${figures.length} charts match.` : "";
   refreshAll();
@@ -100,7 +117,11 @@ function rowsOf(figure) {
   }
   // Each chart gets rows of its own, copied by their named keys only: Vega marks a row that it has seen with a
   // hidden symbol, and takes a copy that carries the mark for the old row.
-  return out.map((r) => ({ ...Object.fromEntries(Object.entries(r)), on: !marked || r[marked] === chosen[marked] }));
+  const lit = chosen.highlight;
+  return out.map((r) => ({
+    ...Object.fromEntries(Object.entries(r)),
+    on: (!marked || r[marked] === chosen[marked]) && (!lit || !r.model || [r.model, r.column].includes(lit)),
+  }));
 }
 
 function filterFigure(figure) {
@@ -146,6 +167,7 @@ async function live(figure) {
   figure.result = await window.vegaEmbed(place, spec, {
     mode: "vega-lite", renderer: "svg", actions: false, config: page.config, tooltip: { theme: "custom" },
   });
+  figure.result.view.addEventListener("click", (_, item) => { if (item && item.datum) highlight(item.datum.model); });
   // The static picture stays until its successor is drawn.
   figure.plot.replaceChildren(place);
   figure.element.dataset.live = "true";
@@ -198,6 +220,12 @@ function csv(name) {
   return [keys.join(","), ...lines].join("\r\n") + "\r\n";
 }
 
+// A table that no data set stands behind is saved as it is shown.
+function csvOf(table) {
+  const line = (row) => [...row.cells].map((cell) => csvCell(cell.textContent.trim())).join(",");
+  return [...table.rows].map(line).join("\r\n") + "\r\n";
+}
+
 async function saveFigure(figure, kind) {
   const result = await live(figure);
   if (!result) return;
@@ -213,9 +241,10 @@ async function saveFigure(figure, kind) {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-csv], button[data-save]");
   if (!button) return;
-  if (button.dataset.csv) {
-    const text = csv(button.dataset.csv);
-    save(`${button.dataset.csv}.csv`, URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv" })));
+  if (button.dataset.csv !== undefined) {
+    const box = button.closest(".table-box");
+    const text = button.dataset.csv ? csv(button.dataset.csv) : csvOf(box.querySelector("table"));
+    save(`${button.dataset.csv || box.id}.csv`, URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv" })));
   } else {
     const figure = figures.find((f) => f.element.contains(button));
     saveFigure(figure, button.dataset.save).catch((error) => console.error(error));

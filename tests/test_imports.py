@@ -34,7 +34,7 @@ FOREIGN = {
 }
 # Printing a table needs these two, lazily.
 EXCUSED = {("clipbias.commands.tables", name) for name in ("numpy", "pandas", "rich")}
-BASE = {"", "errors", "content", "commands", "commands.common", "commands.tables"}
+BASE = {"", "errors", "content", "display", "commands", "commands.common", "commands.tables"}
 
 
 def modules() -> dict[str, Path]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from clipbias.analysis.features import Features, gather
+from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError
 
 
@@ -146,7 +147,7 @@ def pwcca(X: object, Y: object, **options: object) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class EffectiveRank:
+class EffectiveRank(Shown):
     """How many dimensions a space uses, between 1 and min(n - 1, p).
 
     Attributes

@@ -19,6 +19,7 @@ from clipbias.analysis.features import gather
 from clipbias.analysis.gram import GramSums, Plan, gram_sums, plan
 from clipbias.analysis.kernels import make_kernels
 from clipbias.analysis.null import Null, permutation_null, watchers
+from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError, nearest
 
 ESTIMATORS = ("biased", "debiased")
@@ -26,7 +27,7 @@ KERNELS = ("linear", "rbf")
 
 
 @dataclass(frozen=True)
-class CKAMatrix:
+class CKAMatrix(Shown):
     """Both estimators of CKA for all pairs of N matrices.
 
     Attributes

@@ -10,11 +10,12 @@ import pandas as pd
 from scipy import stats
 
 from clipbias.analysis.coefficients import coefficient
+from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError
 
 
 @dataclass(frozen=True)
-class Heterogeneity:
+class Heterogeneity(Shown):
     """Cochran's Q and what follows from it.
 
     Attributes
@@ -91,7 +92,9 @@ def heterogeneity(
         moved = np.asarray(draws, float)[:, keep] - y
         moved = moved[np.isfinite(moved).all(1)]
         p = float((1 + np.sum(cochran(moved) >= q)) / (1 + len(moved)))
-    tau2 = max(0.0, (q - (k - 1)) / float(w.sum() - (w**2).sum() / w.sum()))
+    left = float(w.sum() - (w**2).sum() / w.sum())
+    # One estimate that is exact to the last bit outweighs all others: nothing is left to vary between them.
+    tau2 = max(0.0, (q - (k - 1)) / left) if left > 0 else 0.0
     random = 1 / (se**2 + tau2)
     mean = float((random * y).sum() / random.sum())
     error = float(1 / math.sqrt(random.sum()))
@@ -104,7 +107,7 @@ def heterogeneity(
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Shown):
     """Correlation in all, between groups and within groups.
 
     Attributes
@@ -187,7 +190,7 @@ def split_correlation(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Split
 
 
 @dataclass(frozen=True)
-class Within:
+class Within(Shown):
     """Correlation over concepts inside each model, and its mean over models.
 
     Attributes

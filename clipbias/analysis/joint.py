@@ -17,6 +17,7 @@ from scipy.stats import false_discovery_control, rankdata
 from clipbias.analysis.coefficients import check_method, coefficient, standardise
 from clipbias.analysis.partial import design, residuals
 from clipbias.analysis.permutations import orders, two_sided
+from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError
 
 
@@ -31,7 +32,7 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Joint:
+class Joint(Shown):
     """Correlations of many cells under common permutations of the models.
 
     Attributes
@@ -232,7 +233,7 @@ def bootstrap_cells(
 
 
 @dataclass(frozen=True)
-class MeanCorrelation:
+class MeanCorrelation(Shown):
     """The mean over cells of a correlation, judged with all cells together.
 
     Attributes

@@ -18,13 +18,14 @@ from scipy import stats
 
 from clipbias.analysis.correlate import correlate
 from clipbias.analysis.result import Correlation
+from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError, nearest
 
 _OPTIMISERS = ("bfgs", "powell", "nm")  # never lbfgs
 
 
 @dataclass(frozen=True)
-class MixedEffect:
+class MixedEffect(Shown):
     """Slope of an outcome on a predictor with a random intercept for each model.
 
     Attributes
@@ -171,7 +172,7 @@ def _between(terms: pd.DataFrame, groups: np.ndarray) -> int:
 
 
 @dataclass(frozen=True)
-class DoseResponse:
+class DoseResponse(Shown):
     """How a measured bias follows a planted one.
 
     Attributes

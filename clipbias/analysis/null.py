@@ -18,13 +18,14 @@ import torch
 from scipy import stats
 
 from clipbias.analysis.kernels import LinearKernel
+from clipbias.display import Shown
 from clipbias.errors import DataError
 
 _STRIP_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
-class Null:
+class Null(Shown):
     """Distribution of a similarity over random pairings of the images, for all pairs; each field is (N, N).
 
     Attributes

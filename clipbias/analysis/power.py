@@ -12,6 +12,7 @@ from typing import TypedDict
 
 from scipy.stats import norm, t
 
+from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError, nearest
 
 METHODS = ("spearman", "pearson", "kendall")
@@ -144,7 +145,7 @@ def _check_bound(bound: float) -> None:
 
 
 @dataclass(frozen=True)
-class Equivalence:
+class Equivalence(Shown):
     """Two one-sided tests that a correlation lies within +-bound.
 
     Attributes

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipbias.analysis.coefficients import coefficient
+from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError
 
 ADMISSIBLE = 0.5
 
 
 @dataclass(frozen=True)
-class Reliability:
+class Reliability(Shown):
     """Split-half reliability of a metric over models.
 
     Attributes
@@ -44,7 +45,10 @@ class Reliability:
 
 def spearman_brown(r: float, *, factor: float = 2.0) -> float:
     """Return the reliability of a test ``factor`` times as long: factor r / (1 + (factor - 1) r)."""
-    return factor * r / (1 + (factor - 1) * r)
+    below = 1 + (factor - 1) * r
+    return (
+        factor * r / below if below > 0 else math.nan
+    )  # halves that contradict each other have no reliability
 
 
 def _items(items: object) -> np.ndarray:
@@ -120,7 +124,7 @@ def reliability(
         r = coefficient(some[:, 0], some[:, 1], method=method)
         if np.isfinite(r).any():
             draws.append(spearman_brown(float(np.nanmean(r))))
-    low, high = np.quantile(draws, [0.025, 0.975]) if len(draws) > bootstrap / 2 else (math.nan, math.nan)
+    low, high = np.nanquantile(draws, [0.025, 0.975]) if len(draws) > bootstrap / 2 else (math.nan, math.nan)
     return Reliability(
         half, spearman_brown(half), float(low), float(high), values.shape[0], values.shape[1], splits
     )
@@ -174,7 +178,7 @@ def icc(table: object) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Disattenuated:
+class Disattenuated(Shown):
     """A correlation corrected for unreliability.
 
     Attributes
@@ -264,7 +268,7 @@ def disattenuate(
             r, a, b = estimate(rng.integers(0, len(x), len(x)), rng.integers(0, splits, min(splits, 20)))
             if math.isfinite(r) and a > 0 and b > 0:
                 draws.append(r / math.sqrt(a * b))
-    low, high = np.quantile(draws, [0.025, 0.975]) if len(draws) > bootstrap / 2 else (math.nan, math.nan)
+    low, high = np.nanquantile(draws, [0.025, 0.975]) if len(draws) > bootstrap / 2 else (math.nan, math.nan)
     reason = "above 1 by sampling error" if abs(observed) > ceiling else ""
     return Disattenuated(
         observed, observed / ceiling, float(low), float(high), rel_x, rel_y, ceiling, True, reason

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 
 import pandas as pd
 
+from clipbias.display import Shown
+
 RELATED, UNDECIDED = "related", "undecided"
 
 
@@ -26,7 +28,7 @@ def decide(p_value: float, equivalence_p: float, *, bound: float, alpha: float) 
 
 
 @dataclass(frozen=True)
-class Correlation:
+class Correlation(Shown):
     """A correlation over units of analysis (models unless stated).
 
     Attributes
@@ -94,6 +96,8 @@ class Correlation:
     def row(self) -> dict[str, object]:
         """Return the result as one table row."""
         out = {k: v for k, v in asdict(self).items() if k not in ("left_out_families", "methods", "controls")}
+        # Floats: a correlation near zero would need more models than an integer column can hold.
+        out |= {k: float(out[k]) for k in ("models_to_detect", "models_to_exclude")}
         for name, (value, p) in self.methods.items():
             out[name], out[f"{name}_p"] = value, p
         lofo = self.left_out_families["estimate"]

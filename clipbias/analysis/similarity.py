@@ -18,6 +18,7 @@ from clipbias.analysis.neighbours import pairwise_cknna, pairwise_mutual_knn
 from clipbias.analysis.null import Null
 from clipbias.analysis.rsa import pairwise_rsa
 from clipbias.analysis.shape import pairwise_procrustes
+from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError, nearest
 
 CKA_MEASURES = ("cka_debiased", "cka_biased", "cka_rbf")
@@ -46,7 +47,7 @@ MEASURES = (*CKA_MEASURES, *_OTHERS, *CCA_MEASURES)
 
 
 @dataclass(frozen=True)
-class Similarity:
+class Similarity(Shown):
     """Similarity of all pairs of states.
 
     Attributes

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError
 
 _EXACT = 20
@@ -57,7 +58,7 @@ def sign_flips(count: int, *, resamples: int = 9999, seed: int = 0) -> np.ndarra
 
 
 @dataclass(frozen=True)
-class Convergence:
+class Convergence(Shown):
     """The change of mean similarity and its tests, for one layer and measure.
 
     Attributes

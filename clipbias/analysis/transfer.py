@@ -12,13 +12,14 @@ import pandas as pd
 from clipbias.analysis.correlate import correlate
 from clipbias.analysis.joint import joint_permutation
 from clipbias.analysis.result import Correlation
+from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError, nearest
 
 _Table = TypeVar("_Table", pd.DataFrame, pd.Series)
 
 
 @dataclass(frozen=True)
-class Transfer:
+class Transfer(Shown):
     """Correlations of every intrinsic with every extrinsic measure, judged one by one and together.
 
     Attributes

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError
 from clipbias.metrics.checks import unit
 from clipbias.metrics.eat import AssociationTally, effect_draws
@@ -39,7 +40,7 @@ def _sc_weat(t: AssociationTally) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class AssociationTest:
+class AssociationTest(Shown):
     """Result of `weat`.
 
     Attributes

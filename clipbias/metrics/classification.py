@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError, nearest
 from clipbias.metrics.checks import as_groups, no_empty_group, two_groups
 from clipbias.metrics.record import metric
@@ -170,7 +171,7 @@ def _equalized_odds(t: RateTally) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Disparity:
+class Disparity(Shown):
     """Accuracy by group and how far it spreads.
 
     Attributes
@@ -194,7 +195,7 @@ class Disparity:
 
 
 @dataclass(frozen=True)
-class Harm:
+class Harm(Shown):
     """How often each group is put into a harmful class, and who is there.
 
     Attributes
@@ -219,7 +220,7 @@ class Harm:
 
 
 @dataclass(frozen=True)
-class Parity:
+class Parity(Shown):
     """Selection or error rates by group.
 
     Attributes

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from clipbias.display import Shown
 from clipbias.errors import DataError
 from clipbias.metrics.checks import as_groups
 from clipbias.metrics.record import metric
@@ -65,7 +66,7 @@ def _joint(t: RateTally) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Composition:
+class Composition(Shown):
     """Make-up of images by one attribute.
 
     Attributes
@@ -91,7 +92,7 @@ class Composition:
 
 
 @dataclass(frozen=True, eq=False)
-class Dependence:
+class Dependence(Shown):
     """How far two attributes of the same images go together.
 
     Attributes

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from clipbias.display import Shown
 from clipbias.errors import DataError
 from clipbias.metrics.prefix import discounts
 from clipbias.metrics.ranking import tally_of_one
@@ -18,7 +19,7 @@ PATIENCE = 0.01  # the chance to stop after each position that the registered aw
 
 
 @dataclass(frozen=True)
-class Exposure:
+class Exposure(Shown):
     """Mean worth of the positions of each group.
 
     Attributes

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError
 from clipbias.metrics.classification import against_rest, spread
 from clipbias.metrics.record import metric
@@ -58,7 +59,7 @@ def _resolution_neutral(t: RateTally) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Resolution:
+class Resolution(Shown):
     """Accuracy of pronoun resolution by perceived gender.
 
     Attributes

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError
 from clipbias.metrics.checks import as_groups, no_empty_group
 from clipbias.metrics.classification import against_rest, spread
@@ -97,7 +98,7 @@ def _divergence(recall: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True)
-class RecallDivergence:
+class RecallDivergence(Shown):
     """Divergence between shares of recall and equal shares, in both directions.
 
     Attributes

@@ -64,7 +64,7 @@ class Figure:
 
     ``source`` is the data set, ``where`` fixes columns of it (a filter that contradicts it hides the figure),
     ``default`` holds columns that a filter may replace, ``highlight`` names columns that a filter marks
-    instead of removing.
+    instead of removing. A ``wide`` figure takes a row of its own.
     """
 
     id: str
@@ -77,6 +77,7 @@ class Figure:
     where: dict[str, str] = field(default_factory=dict)
     default: dict[str, str] = field(default_factory=dict)
     highlight: tuple[str, ...] = ()
+    wide: bool = False
 
 
 @dataclass(frozen=True)

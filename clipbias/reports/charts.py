@@ -39,6 +39,7 @@ def draw(
     where: dict[str, str] | None = None,
     default: dict[str, str] | None = None,
     highlight: tuple[str, ...] = (),
+    wide: bool = False,
 ) -> Figure:
     """Return a figure: the spec stored once, and the SVG of its own rows."""
     where, default = where or {}, default or {}
@@ -47,7 +48,7 @@ def draw(
     svg = vl_convert.vegalite_to_svg(full, vl_version=VL_VERSION, allowed_base_urls=[])
     return Figure(
         id=id, title=title, finding=finding, spec=shared.add_spec(spec), source=source, note=note,
-        svg=clean_svg(svg, prefix=id), where=where, default=default, highlight=highlight,
+        svg=clean_svg(svg, prefix=id), where=where, default=default, highlight=highlight, wide=wide,
     )  # fmt: skip
 
 
@@ -67,14 +68,16 @@ def clean_svg(svg: str, *, prefix: str) -> str:
     return re.sub(r"(<[^>]*>)", lambda tag: _ID.sub(renamed, tag[0]), svg)
 
 
-def _named(chart: Any) -> dict[str, Any]:
+def named(chart: Any) -> dict[str, Any]:
+    """Return a chart over named data as a spec without data and config: the page has one copy of each."""
     spec = chart.to_dict()
     spec.pop("config", None)
     spec.pop("datasets", None)
     return spec
 
 
-def _tooltip(*fields: tuple[str, str, str]) -> list[alt.Tooltip]:
+def tooltip(*fields: tuple[str, str, str]) -> list[alt.Tooltip]:
+    """Return tooltips of (field, title, number format or "" for text)."""
     return [
         alt.Tooltip(field=f, type="quantitative", title=t, format=kind)
         if kind
@@ -103,7 +106,7 @@ def planted(theme: Theme, *, families: list[str]) -> dict[str, Any]:
             domain=families, range=[theme.shapes[i % len(theme.shapes)] for i in range(len(families))]
         ),
     )
-    tips = _tooltip(
+    tips = tooltip(
         ("model", "model", ""), ("family", "architecture", ""), ("planted_rho", "planted \u03c1", ".2f"),
         ("where", "planted", ""), ("shown", "measured", ".3f"), ("shown_low", "interval from", ".3f"),
         ("shown_high", "to", ".3f"), ("n", "pictures", ","),
@@ -130,7 +133,7 @@ def planted(theme: Theme, *, families: list[str]) -> dict[str, Any]:
         opacity=seen,
         tooltip=tips,
     )
-    return _named(alt.layer(ideal, whisker, dots).properties(width=246, height=170))
+    return named(alt.layer(ideal, whisker, dots).properties(width=246, height=170))
 
 
 def local_views(theme: Theme, *, label_width: int) -> dict[str, Any]:
@@ -156,14 +159,14 @@ def local_views(theme: Theme, *, label_width: int) -> dict[str, Any]:
         fill=alt.condition(outside, alt.value(c["s2"]), alt.value(c["card"])),
         stroke=alt.condition(outside, alt.value(c["s2"]), alt.value(c["muted"])),
         size=alt.condition(outside, alt.value(76), alt.value(38)),
-        tooltip=_tooltip(
+        tooltip=tooltip(
             ("view", "view", ""), ("value", "local", ".3f"), ("ci_low", "interval from", ".3f"), ("ci_high", "to", ".3f"),
             ("q_low", "random subsets from", ".3f"), ("q_high", "to", ".3f"), ("global_value", "global", ".3f"),
             ("size", "pictures", ","), ("finding", "finding", ""),
         ),
     )  # fmt: skip
     layers = alt.layer(extent, band, rule, whisker, dot)
-    return _named(layers.properties(width=300 - label_width, height=alt.Step(17)))
+    return named(layers.properties(width=300 - label_width, height=alt.Step(17)))
 
 
 def forest(theme: Theme, *, label_width: int = 128) -> dict[str, Any]:
@@ -185,9 +188,9 @@ def forest(theme: Theme, *, label_width: int = 128) -> dict[str, Any]:
     )
     dot = base.mark_point(size=58, filled=True, fill=c["s1"], stroke=c["s1"]).encode(
         x="value:Q", y=y, opacity=seen,
-        tooltip=_tooltip(
+        tooltip=tooltip(
             ("model", "model", ""), ("value", "measured", ".3f"), ("ci_low", "interval from", ".3f"),
             ("ci_high", "to", ".3f"), ("worst", "farthest group", ""), ("n", "pictures", ","),
         ),
     )  # fmt: skip
-    return _named(alt.layer(ideal, line, dot).properties(width=330 - label_width, height=alt.Step(21)))
+    return named(alt.layer(ideal, line, dot).properties(width=330 - label_width, height=alt.Step(21)))

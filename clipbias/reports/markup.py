@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from markupsafe import Markup
 from clipbias import content
 from clipbias.errors import DataError, nearest
 from clipbias.reports import words
+from clipbias.reports.cited import Cited
 
 # Fields stand in the Markdown as punctuation, so that **bold** may begin or end at one.
 _OPEN, _CLOSE = "\u2997", "\u2998"
@@ -97,7 +99,13 @@ def environment() -> jinja2.Environment:
 
 
 def rendered(
-    text: str, facts: dict[str, Any], *, env: jinja2.Environment, where: str, inline: bool = False
+    text: str,
+    facts: dict[str, Any],
+    *,
+    env: jinja2.Environment,
+    where: str,
+    inline: bool = False,
+    trail: list[Cited] | None = None,
 ) -> Markup:
     """Return an author's Markdown with its fields filled, as HTML.
 
@@ -111,6 +119,8 @@ def rendered(
         The file, for the error message.
     inline : bool
         Without the paragraph around it.
+    trail : list, optional
+        Takes up the numbers with a proof that the text shows, once each.
 
     Raises
     ------
@@ -133,12 +143,41 @@ def rendered(
         html,
     )
     html = re.sub(rf"{_OPEN}(\d+){_CLOSE}", lambda m: fields[int(m[1])], html)
+    if trail is not None:
+        env = env.overlay(finalize=lambda shown: _kept(shown, trail))
     try:
         return Markup(env.from_string(html).render(facts))
     except jinja2.UndefinedError as error:
         raise DataError(f"{where}: {error.message}.{nearest(_named(error), facts)}") from error
     except jinja2.TemplateError as error:
         raise DataError(f"{where}: the text does not render: {error}.") from error
+
+
+def filled(
+    text: str, facts: dict[str, Any], *, env: jinja2.Environment, where: str, finalize: Callable[[Any], Any]
+) -> str:
+    """Return an author's Markdown with its fields filled, still as Markdown; ``finalize`` escapes the values.
+
+    Raises
+    ------
+    DataError
+        As `rendered`.
+    """
+    try:
+        return env.overlay(finalize=finalize, autoescape=False).from_string(text.strip()).render(facts)
+    except jinja2.TemplateError as error:
+        raise DataError(f"{where}: the text does not render: {error}.") from error
+
+
+def plain(html: str) -> str:
+    """Return HTML as text."""
+    return Markup(html).striptags()
+
+
+def _kept(shown: Any, trail: list[Cited]) -> Any:
+    if isinstance(shown, Cited) and all((shown, shown.code) != (old, old.code) for old in trail):
+        trail.append(shown)
+    return shown
 
 
 def _named(error: jinja2.UndefinedError) -> str:

@@ -14,7 +14,7 @@ from clipbias.reports.tables import Tables
 CELL = ["model", "image_set", "view", "attribute", "metric"]
 GLOBAL = "global"
 _KEEP = [
-    *CELL, "probe", "group", "value", "ci_low", "ci_high", "n", "null_mean", "null_sd", "z", "p", "status", "reason",
+    *CELL, "stage", "probe", "group", "value", "ci_low", "ci_high", "n", "null_mean", "null_sd", "z", "p", "status", "reason",
 ]  # fmt: skip
 
 

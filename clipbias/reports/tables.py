@@ -23,6 +23,22 @@ _INTRINSIC_NUMBERS = ("value", "ci_low", "ci_high", "n", "null_mean", "null_sd",
 # Columns a section may use, by table: text columns, then number columns. More columns are kept as they are.
 SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "intrinsic": (tuple(c for c in COLUMNS if c not in _INTRINSIC_NUMBERS), _INTRINSIC_NUMBERS),
+    "extrinsic": (tuple(c for c in COLUMNS if c not in _INTRINSIC_NUMBERS), _INTRINSIC_NUMBERS),
+    "adapted": (
+        (
+            "model",
+            "task",
+            "head",
+            "mode",
+            "intervention",
+            "seed",
+            "image_set",
+            "metric",
+            "competent",
+            "reason",
+        ),
+        ("quality", "blind"),
+    ),
     "models": (
         ("model", "family", "planted_context", "digest"),
         ("parameters", "planted_rho", "role_accuracy", "object_accuracy"),
@@ -62,10 +78,13 @@ class Tables:
     frames : dict of str to DataFrame
     manifest : dict
         As written by the run; empty when there is none.
+    chosen : tuple of str
+        The models that the report was limited to; empty for all.
     """
 
     frames: dict[str, pd.DataFrame]
     manifest: dict[str, Any] = field(default_factory=dict)
+    chosen: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         """Return a table with its expected columns, empty when the run has none."""
@@ -142,7 +161,7 @@ def _shaped(name: str, frame: pd.DataFrame) -> pd.DataFrame:
         frame[column] = given.fillna("").astype(str) if plain else [_text(v) for v in given]
     for column in numbers:
         frame[column] = pd.to_numeric(frame[column], errors="coerce").astype("float64")
-    if name == "intrinsic":
+    if name in ("intrinsic", "extrinsic"):
         frame.loc[frame["status"] == "", "status"] = "ok"
     return frame
 

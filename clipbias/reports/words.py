@@ -88,5 +88,7 @@ def size(n: float) -> str:
 
 
 def capital(text: str) -> str:
-    """Return the text with its first letter large and the rest as it was."""
+    """Return the text with its first letter large and the rest as it was; a leading "vqa" is an abbreviation."""
+    if text.lower().startswith("vqa"):
+        return "VQA" + text[3:]
     return text[:1].upper() + text[1:]

@@ -48,6 +48,17 @@ class RunFolder:
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the tables with their sizes."""
+        from html import escape
+
+        rows = "".join(
+            f'<tr><th scope="row" style="text-align:left">{escape(name)}</th>'
+            f"<td>{pq.read_metadata(self.path / f'{name}.parquet').num_rows:,} rows</td></tr>"
+            for name in self.tables()
+        )
+        return f"<table><caption>{escape(str(self.path))}</caption><tbody>{rows}</tbody></table>"
+
     def exists(self) -> bool:
         """Return whether a run (a manifest) is there."""
         return (self.path / "manifest.json").is_file()

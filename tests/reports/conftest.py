@@ -1,14 +1,14 @@
 from __future__ import annotations
 
+import chain_tables
 import pytest
-import report_tables
 
 from clipbias.reports import render
 
 
 @pytest.fixture(scope="session")
 def tables() -> dict:
-    return report_tables.make(6, 4)
+    return chain_tables.make(6, 4)
 
 
 @pytest.fixture(scope="session")

@@ -137,7 +137,7 @@ def make(n_models: int = 12, n_views: int = 10, *, seed: int = 0) -> dict:
                         intrinsic.append({**key, **stats})
                         if view != "global":
                             bands.append(
-                                {"model": m.model, "image_set": image_set, "attribute": attribute, "probe": "", "metric": metric, "size": size,
+                                {"model": m.model, "image_set": image_set, "view": view, "attribute": attribute, "probe": "", "metric": metric, "size": size,
                                  "q_low": ideal + slope * strength + floor - half / 1.6, "q_mid": ideal + slope * strength + floor,
                                  "q_high": ideal + slope * strength + floor + half / 1.6}
                             )  # fmt: skip

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,8 +21,9 @@ from typing import Any
 import pandas as pd
 
 from clipbias.errors import DataError, nearest
-from clipbias.reports import summary
-from clipbias.reports.blocks import Content
+from clipbias.reports import charts, summary
+from clipbias.reports.blocks import Content, Figure
+from clipbias.reports.cited import Cited
 from clipbias.reports.shared import Shared
 from clipbias.reports.tables import Tables
 from clipbias.reports.theme import Theme
@@ -33,11 +34,12 @@ _BUILDERS: dict[str, Builder] = {}
 
 @dataclass(frozen=True)
 class Answer:
-    """One line of the first screen: a question, its answer as HTML, and the section it comes from."""
+    """One line of the first screen: a question, its answer as HTML, the section it comes from, and what proves its numbers."""
 
     question: str
     html: str
     anchor: str
+    proofs: tuple[Cited, ...] = ()
 
 
 @dataclass
@@ -88,6 +90,17 @@ class Context:
         """Return the image sets of a frame, those with the most models first."""
         models = frame.groupby("image_set")["model"].nunique()
         return sorted(models.index, key=lambda name: (-models[name], name))
+
+    def draw(self, spec: dict[str, Any], **what: Any) -> Figure:
+        """Return a figure over the page's shared data; see `clipbias.reports.charts.draw`."""
+        return charts.draw(self.shared, self.theme, spec, **what)
+
+    def legend(self, names: Sequence[str]) -> tuple[tuple[str, str, str], ...]:
+        """Return the shape and colour of each series, in the order of the names."""
+        shapes, colours = self.theme.shapes, self.theme.series
+        return tuple(
+            (n or "other", shapes[i % len(shapes)], colours[i % len(colours)]) for i, n in enumerate(names)
+        )
 
 
 def section(name: str) -> Callable[[Builder], Builder]:

@@ -8,7 +8,9 @@ import pandas as pd
 
 from clipbias.reports import charts, words
 from clipbias.reports.blocks import Body, Cell, Column, Content, Figure, Grid, Row, Table
+from clipbias.reports.cited import cited, table, value, values
 from clipbias.reports.sections import Context, section
+from clipbias.reports.sections.scores import cell_key
 from clipbias.reports.summary import primary
 
 COLUMNS = [
@@ -36,19 +38,35 @@ def local(ctx: Context) -> Content | None:
     )
     tested = frame[frame["finding"] != "no band"]
     outside = tested[tested["finding"] == "outside"]
+    banded = _banded(ctx)
     facts = {
-        "tested": f"{len(tested):,}" if len(tested) else "",
-        "outside": f"{len(outside):,}",
-        "share": len(outside) / len(tested) if len(tested) else math.nan,
-        "by_chance": f"{round(0.05 * len(tested)):,}",
+        "tested": cited(f"{len(tested):,}", f"len({banded})") if len(tested) else "",
+        "outside": cited(f"{len(outside):,}", f"len({banded}.query('value < q_low or value > q_high'))"),
+        "share": cited(
+            words.percent(len(outside) / len(tested)), f"100 * {banded}.eval('value < q_low or value > q_high').mean()"
+        ) if len(tested) else "",
+        "by_chance": cited(f"{round(0.05 * len(tested)):,}", f".05 * len({banded})"),
         "chance": len(outside) <= 0.05 * len(tested),
-        "views": words.count(frame["view"].nunique(), "view"),
+        "views": cited(
+            words.count(frame["view"].nunique(), "view"),
+            f"""{table("intrinsic", ctx.tables.chosen)}.query("view != 'global'")["view"].nunique()""",
+        ),
         "models": words.count(frame["model"].nunique(), "model"),
         "no_band": len(frame) - len(tested),
         "largest": _largest(ctx, outside),
         "places": _places(outside),
-    }
+    }  # fmt: skip
     return Content(facts, (*_grids(ctx, frame), _table(ctx, frame)))
+
+
+def _banded(ctx: Context) -> str:
+    """Return the code of all local values that have a band of random subsets, beside that band."""
+    keys = ["model", "image_set", "view", "attribute", "probe", "metric"]
+    bands = """pd.read_parquet("null_bands.parquet").dropna(subset=["q_low"])"""
+    local_rows = (
+        f"""{table("intrinsic", ctx.tables.chosen)}.query("stage != 'post'").dropna(subset=["value"])"""
+    )
+    return f"{local_rows}.merge({bands}[{[*keys, 'q_low', 'q_high']!r}], on={keys!r})"
 
 
 def _largest(ctx: Context, outside: pd.DataFrame) -> dict[str, str] | None:
@@ -59,8 +77,10 @@ def _largest(ctx: Context, outside: pd.DataFrame) -> dict[str, str] | None:
     d = words.decimals_for([row["value"], row["q_high"]])
     return {
         "model": row["model"], "view": row["view"], "metric": ctx.title(row["metric"]),
-        "attribute": ctx.theme.attribute(row["attribute"]), "value": words.number(row["value"], d),
-        "band": words.interval(row["q_low"], row["q_high"], d), "global": words.number(row["global_value"], d),
+        "attribute": ctx.theme.attribute(row["attribute"]), "value": cited(words.number(row["value"], d), value("intrinsic", "value", **cell_key(row))),
+        "band": cited(words.interval(row["q_low"], row["q_high"], d), values("null_bands", ["q_low", "q_high"], **{
+            k: row[k] for k in ("model", "image_set", "view", "attribute", "probe", "metric")
+        })), "global": words.number(row["global_value"], d),
         "size": words.count(row["size"], "picture"),
     }  # fmt: skip
 

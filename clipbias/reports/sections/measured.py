@@ -8,6 +8,8 @@ import pandas as pd
 
 from clipbias.reports import words
 from clipbias.reports.blocks import Body, Cell, Column, Content, Row, Table, Words
+from clipbias.reports.cited import Cited, cited, table
+from clipbias.reports.cited import rows as table_rows
 from clipbias.reports.sections import Context, section
 
 
@@ -17,19 +19,22 @@ def measured(ctx: Context) -> Content | None:
     rows = ctx.tables["intrinsic"]
     sizes = picture_counts(ctx)
     failed = rows[rows["status"] != "ok"]
+    source = table("intrinsic", ctx.tables.chosen)
     facts = {
-        "models": words.count(_distinct(ctx, "model"), "model"),
-        "image_sets": words.count(len(sizes), "image set"),
-        "image_set_names": [f"{name} ({words.count(n, 'picture')})" for name, n in sizes.items()],
-        "pictures": words.count(sum(sizes.values()), "picture"),
-        "views": words.count(rows["view"].nunique(), "view"),
-        "metrics": words.count(rows["metric"].nunique(), "metric"),
-        "probes": words.count(rows.loc[rows["probe"] != "", "probe"].nunique(), "probe"),
+        "models": _counted(ctx, "model", "model"),
+        "image_set_names": [
+            {"name": name, "pictures": cited(words.count(n, "picture"), _size_code(ctx, name))}
+            for name, n in sizes.items()
+        ],
+        "pictures": cited(words.count(sum(sizes.values()), "picture"), " + ".join(_size_code(ctx, s) for s in sizes)),
+        "views": _counted(ctx, "view", "view"),
+        "metrics": _counted(ctx, "metric", "metric"),
+        "probes": _counted(ctx, "probe", "probe"),
         "attributes": words.joined([ctx.theme.attribute(a) for a in ctx.attributes(rows)]),
-        "values": f"{len(rows):,}",
-        "failed": len(failed),
+        "values": cited(f"{len(rows):,}", f"len({source})"),
+        "failed": cited(f"{len(failed):,}", f"""({source}["status"] != "ok").sum()"""),
         "left_out": _left_out_count(ctx),
-    }
+    }  # fmt: skip
     blocks = [_models(ctx), _views(ctx), _left_out(ctx), *_prompts(ctx)]
     return Content(facts, tuple(b for b in blocks if b is not None))
 
@@ -37,6 +42,8 @@ def measured(ctx: Context) -> Content | None:
 def picture_counts(ctx: Context) -> dict[str, int]:
     """Return the pictures per image set: the global view's size, else the largest n of its rows."""
     views, rows = ctx.tables["views"], ctx.tables["intrinsic"]
+    measured_on = set(rows["image_set"]) if len(rows) else set(views["image_set"])
+    views = views[views["image_set"].isin(measured_on)]
     sizes = views[views["view"] == "global"].groupby("image_set")["n"].max().to_dict()
     for name, n in rows[rows["view"] == "global"].groupby("image_set")["n"].max().items():
         sizes.setdefault(str(name), n)
@@ -52,14 +59,26 @@ def offensive_words(ctx: Context) -> set[str]:
     return {str(w) for c in ("probe", "concept", "item", "prompt") if c in marked for w in marked[c]}
 
 
-def _distinct(ctx: Context, column: str) -> int:
-    names = set(ctx.tables["intrinsic"][column]) | set(ctx.tables["models"][column])
-    return len(names - {""})
+def _counted(ctx: Context, column: str, noun: str) -> Cited | str:
+    """Return ``12 models``; "" when there is none."""
+    n = len(set(ctx.tables["intrinsic"][column]) - {""})
+    code = f"""{table("intrinsic", ctx.tables.chosen)}["{column}"].replace("", None).nunique()"""
+    return cited(words.count(n, noun), code) if n else ""
 
 
-def _left_out_count(ctx: Context) -> int:
-    frame = _left_out_items(ctx)
-    return int(frame["n"].sum())
+def _size_code(ctx: Context, image_set: str) -> str:
+    if (ctx.tables["views"]["image_set"] == image_set).any():
+        return f"""{table_rows("views", image_set=image_set, view="global")}["n"].max()"""
+    return f"""{table_rows("intrinsic", image_set=image_set, view="global")}["n"].max()"""
+
+
+def _left_out_count(ctx: Context) -> Cited | str:
+    n = int(_left_out_items(ctx)["n"].sum())
+    frame = ctx.tables["left_out"]
+    source = table("left_out", ctx.tables.chosen if "model" in frame else ())
+    once = [c for c in ("image_set", "item", "image_id", "reason") if c in frame]
+    code = f"""{source}["n"].sum()""" if "n" in frame else f"len({source}.drop_duplicates({once!r}))"
+    return cited(f"{n:,}", code) if n else ""
 
 
 def _left_out_items(ctx: Context) -> pd.DataFrame:

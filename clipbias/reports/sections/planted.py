@@ -8,6 +8,7 @@ import pandas as pd
 
 from clipbias.reports import charts, words
 from clipbias.reports.blocks import Content, Figure, Grid
+from clipbias.reports.cited import Cited, cited, value, values
 from clipbias.reports.sections import Context, section
 from clipbias.reports.sections.scores import shared_headline
 from clipbias.reports.summary import rank_correlation
@@ -47,19 +48,21 @@ def planted(ctx: Context) -> Content | None:
         )
         for place, ((attribute, image_set), figures) in enumerate(groups.items())
     )
-    everywhere = frame[frame["planted_context"] == ""]
     known = [c for c in cells if not math.isnan(c["spearman"])]
     best = max(known, key=lambda c: c["spearman"], default=None)
+    lead_models = {c["models"] for c in cells if c["validated"]}
     facts = {
-        "models": words.count(everywhere["model"].nunique(), "model"),
+        "models": cited(
+            words.count(max(lead_models), "model"), """int(pd.read_parquet("validity.parquet")["n_models"].max())"""
+        ) if lead_models else "",
         "local_models": words.count(frame.loc[frame["planted_context"] != "", "model"].nunique(), "model"),
         "any_local": bool((frame["planted_context"] != "").any()),
         "strengths": words.joined([f"{r:.2f}" for r in sorted(frame["planted_rho"].unique())], limit=8),
         "best": best and {"metric": ctx.title(best["metric"]), "rho": _rho(best), "attribute": ctx.theme.attribute(best["attribute"])},
         "lead": [
-            {"metric": ctx.title(c["metric"]), "rho": _rho(c).removeprefix("Spearman ")}
+            {"metric": ctx.title(c["metric"]), "rho": _proof(c, "spearman"), "interval": _proof(c, "ci_low", "ci_high")}
             for c in known
-            if (c["attribute"], c["image_set"]) == (cells[0]["attribute"], cells[0]["image_set"])
+            if c["validated"] and (c["attribute"], c["image_set"]) == (cells[0]["attribute"], cells[0]["image_set"])
         ],
         "lead_attribute": ctx.theme.attribute(cells[0]["attribute"]),
         "lead_set": cells[0]["image_set"],
@@ -81,7 +84,7 @@ def _cells(ctx: Context, frame: pd.DataFrame) -> list[dict]:
         everywhere = part[part["planted_context"] == ""]
         cells.append(
             {
-                "metric": metric, "attribute": attribute, "image_set": image_set, "models": len(everywhere),
+                "metric": metric, "attribute": attribute, "image_set": image_set, "models": int(row.n_models) if row and row.n_models == row.n_models else len(everywhere),
                 "spearman": row.spearman if row else rank_correlation(everywhere["planted_rho"], everywhere["strength"]),
                 "low": row.ci_low if row else math.nan, "high": row.ci_high if row else math.nan,
                 "validated": row is not None,
@@ -97,6 +100,14 @@ def _cells(ctx: Context, frame: pd.DataFrame) -> list[dict]:
             metrics.index(c["metric"]),
         ),
     )
+
+
+def _proof(cell: dict, *columns: str) -> Cited:
+    """Return numbers of the validity table with their code."""
+    where = {k: cell[k] for k in ("metric", "attribute", "image_set")}
+    if len(columns) == 1:
+        return cited(words.number(cell[columns[0]], 2), value("validity", columns[0], **where))
+    return cited(words.interval(cell["low"], cell["high"], 2), values("validity", columns, **where))
 
 
 def _rho(cell: dict) -> str:

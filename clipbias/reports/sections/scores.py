@@ -9,12 +9,13 @@ import pandas as pd
 
 from clipbias.reports import charts, words
 from clipbias.reports.blocks import Body, Cell, Column, Content, Figure, Grid, Row, Table
+from clipbias.reports.cited import cited, rows, value, values
 from clipbias.reports.sections import Context, section
 from clipbias.reports.summary import ideal_of, ideals, primary
 
 COLUMNS = [
     "model", "family", "planted_rho", "planted_context", "image_set", "attribute", "probe", "metric", "group",
-    "worst", "value", "ci_low", "ci_high", "distance", "strength", "n", "null_mean", "null_sd", "z", "p", "status", "reason",
+    "view", "stage", "worst", "value", "ci_low", "ci_high", "distance", "strength", "n", "null_mean", "null_sd", "z", "p", "status", "reason",
 ]  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def _table(ctx: Context, frame: pd.DataFrame) -> Table:
             part = frame[(frame["image_set"] == image_set) & (frame["attribute"] == attribute)]
             if part.empty:
                 continue
-            rows = []
+            lines = []
             for model, own in part.groupby("model"):
                 by_metric = {r["metric"]: r for _, r in own.iterrows()}
                 cells = [
@@ -119,14 +120,14 @@ def _table(ctx: Context, frame: pd.DataFrame) -> Table:
                 planted = f"planted \u03c1 {rho:.2f}" if not math.isnan(rho) else ""
                 context = own["planted_context"].iloc[0]
                 sub = (planted + (f" only in {context}" if context else ""),) if planted else ()
-                rows.append(
+                lines.append(
                     Row(
                         (Cell(str(model), sub=sub), *cells),
                         {"model": str(model), "image_set": image_set, "attribute": attribute},
                     )
                 )
             bodies.append(
-                Body(tuple(rows), f"{words.capital(ctx.theme.attribute(attribute))} \u00b7 {image_set}")
+                Body(tuple(lines), f"{words.capital(ctx.theme.attribute(attribute))} \u00b7 {image_set}")
             )
     missing = frame[frame["status"] != "ok"].groupby(["status", "reason"]).size()
     notes = tuple(f"{words.count(k, 'value')} \u201c{s}\u201d: {r}" for (s, r), k in missing.items())
@@ -149,6 +150,7 @@ def scores(ctx: Context) -> Content | None:
         "failed": len(frame) - len(good),
         "values": len(frame),
         "strongest": None,
+        "rejected": None,
     }
     blocks: list[object] = []
     if len(good):
@@ -158,6 +160,7 @@ def scores(ctx: Context) -> Content | None:
             _extremes(ctx, good, metric, attribute)
             for attribute in ctx.attributes(good[good["metric"] == metric])
         ]
+        facts["rejected"] = _rejected(ctx, good, metric)
         blocks.append(_forests(ctx, good, metric, image_set))
     blocks.append(_table(ctx, frame))
     return Content(facts, tuple(blocks))
@@ -167,15 +170,49 @@ def _extremes(ctx: Context, frame: pd.DataFrame, metric: str, attribute: str) ->
     part = frame[(frame["metric"] == metric) & (frame["attribute"] == attribute)]
     part = part.sort_values("distance", kind="stable")
     decimals = words.decimals_for(part["value"])
-    out = {"metric": ctx.title(metric), "attribute": ctx.theme.attribute(attribute)}
+    out: dict[str, str] = {"metric": ctx.title(metric), "attribute": ctx.theme.attribute(attribute)}
     sets = ctx.image_sets(part)
     out["sets"] = words.joined(sets) if len(ctx.image_sets(frame)) > 1 else ""
     for name, row in (("weak", part.iloc[0]), ("strong", part.iloc[-1])):
         out[f"{name}_model"], out[f"{name}_set"] = row["model"], row["image_set"]
-        out[f"{name}_value"] = words.number(row["value"], decimals)
-        out[f"{name}_interval"] = words.interval(row["ci_low"], row["ci_high"], decimals)
+        key = cell_key(row)
+        out[f"{name}_value"] = cited(words.number(row["value"], decimals), value("intrinsic", "value", **key))
+        out[f"{name}_interval"] = cited(
+            words.interval(row["ci_low"], row["ci_high"], decimals),
+            values("intrinsic", ["ci_low", "ci_high"], **key),
+        )
         out[f"{name}_group"] = row["worst"]
     return out
+
+
+def cell_key(row: pd.Series) -> dict[str, str]:
+    """Return the columns that find a headline row in the table ``intrinsic``."""
+    names = ("model", "image_set", "view", "attribute", "metric", "probe", "group", "stage")
+    return {k: row[k] for k in names}
+
+
+def _rejected(ctx: Context, frame: pd.DataFrame, metric: str) -> dict[str, str] | None:
+    """Return in how many models the primary metric differs from relabelled pictures, for the first attribute."""
+    part = frame[(frame["metric"] == metric) & frame["p"].notna()]
+    if part.empty:
+        return None
+    first = part[part["attribute"] == ctx.attributes(part)[0]]
+    row = first[first["image_set"] == ctx.image_sets(first)[-1]].iloc[0]
+    where = {k: row[k] for k in ("metric", "attribute", "image_set", "view", "probe", "stage")}
+    found = ctx.tables["intrinsic"]
+    for column, wanted in where.items():
+        found = found[found[column] == wanted]
+    smallest = found.dropna(subset="p").groupby("model")["p"].min()
+    source = (
+        f"""{rows("intrinsic", ctx.tables.chosen, **where)}.dropna(subset="p").groupby("model")["p"].min()"""
+    )
+    return {
+        "low": cited(str(int((smallest < 0.05).sum())), f"({source} < .05).sum()"),
+        "models": cited(words.count(len(smallest), "model"), f"len({source})"),
+        "metric": ctx.title(metric),
+        "attribute": ctx.theme.attribute(row["attribute"]),
+        "image_set": row["image_set"],
+    }
 
 
 def _forests(ctx: Context, frame: pd.DataFrame, metric: str, image_set: str) -> Grid:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from clipbias.reports import words
 from clipbias.reports.blocks import Body, Cell, Column, Content, Row, Table
+from clipbias.reports.cited import cited, value
 from clipbias.reports.sections import Context, section
 
 
@@ -42,15 +45,19 @@ def validity(ctx: Context) -> Content | None:
     judged = frame.dropna(subset=["spearman", "bound"])
     reached = judged[judged["spearman"] >= judged["bound"]]
     rates = frame["false_positive_rate"].dropna()
+    source = """pd.read_parquet("validity.parquet").dropna(subset=["spearman", "bound"])"""
     facts = {
-        "judged": len(judged),
-        "reached": len(reached),
+        "judged": cited(str(len(judged)), f"len({source})") if len(judged) else "",
+        "reached": cited(str(len(reached)), f"""len({source}.query("spearman >= bound"))"""),
         "short": [
-            {"metric": ctx.title(r.metric), "attribute": ctx.theme.attribute(r.attribute), "spearman": words.number(r.spearman, 2),
-             "bound": words.number(r.bound, 2)}
+            {"metric": ctx.title(r.metric), "attribute": ctx.theme.attribute(r.attribute),
+             "spearman": cited(words.number(r.spearman, 2), value("validity", "spearman", **_key(r))),
+             "bound": cited(words.number(r.bound, 2), value("validity", "bound", **_key(r)))}
             for r in judged[judged["spearman"] < judged["bound"]].itertuples()
         ],
-        "false_positives": words.percent(float(rates.max())) if len(rates) else "",
+        "false_positives": cited(
+            words.percent(float(rates.max())), """100 * pd.read_parquet("validity.parquet")["false_positive_rate"].max()"""
+        ) if len(rates) else "",
     }  # fmt: skip
     table = Table(
         id="validity-table", caption="Measured against planted, per instrument", bodies=(Body(tuple(rows)),),
@@ -58,3 +65,7 @@ def validity(ctx: Context) -> Content | None:
         columns=tuple(Column(h, kind="number" if h in heads[3:9] else "text") for h in heads),
     )  # fmt: skip
     return Content(facts, (table,))
+
+
+def _key(row: Any) -> dict[str, str]:
+    return {"metric": row.metric, "attribute": row.attribute, "image_set": row.image_set}

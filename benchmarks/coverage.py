@@ -6,7 +6,7 @@
 What is covered is the expectation of the value over new samples of the same size with the same group sizes: a
 population value would be the wrong target for maxima and divergences, which have a floor at finite n. The
 excess is the value less the null mean in null standard deviations; its interval is that of the value, moved
-and scaled by the row's own null. Scores are normal; group g of G has its mean at ``effect * g / (G - 1)``
+and scaled by the row's own null, and where the null moves with the value (recalls) from the joint bootstrap of both. Scores are normal; group g of G has its mean at ``effect * g / (G - 1)``
 standard deviations, and hit rates fall from .8 by ``effect * .3 * g / (G - 1)``.
 """
 
@@ -82,7 +82,7 @@ def cell(metric, n, groups, effect, replications, protocol, truth=TRUTH) -> list
     for start in range(0, replications, chunk):
         # A new seed for each chunk: all lists of a call share their draws.
         inputs = make(rng, chunk, n, groups, effect, metric)
-        rows += evaluate(metric, inputs, protocol=protocol.model_copy(update={"seed": start}))
+        rows += evaluate(metric, inputs, protocol=protocol.model_copy(update={"seed": start}), excess=True)
     frame = pd.DataFrame(rows).query("probe.str.startswith('c') and status == 'ok'", engine="python")
     names = sorted(set(labels(n, groups)))
     parts = [(frame[frame.group == g], t) for g, t in zip(names, targets, strict=True)] if get(metric).per_group else [
@@ -96,7 +96,7 @@ def cell(metric, n, groups, effect, replications, protocol, truth=TRUTH) -> list
             if what == "excess":
                 mean, sd = null_moments(part)
                 target = (target - mean) / sd
-                low, high = ((end - part["null_mean"]) / part["null_sd"] for end in (low, high))
+                low, high = part["excess_low"], part["excess_high"]
             hits.append(100 * ((low <= target) & (target <= high)).mean())
             widths.append((high - low).replace(np.inf, np.nan).mean())
         out.append(
@@ -147,22 +147,27 @@ def mean_cell(n, groups, effect, replications, protocol, lists=4) -> list[dict]:
 
 def coverage(
     *, replications=600, draws=400, sizes=(100, 1000), groups=(2, 7), effects=(0.0, 0.25, 0.5), metrics=RANKING + RATES,
-    means=True, truth=TRUTH, report=lambda rows: None,
+    means=True, truth=TRUTH, report=lambda rows: None, done=frozenset(),
 ) -> pd.DataFrame:  # fmt: skip
-    """Return the table: one row per metric, statistic and setting."""
+    """Return the table: one row per metric, statistic and setting; ``report`` gets the rows of each cell at once.
+
+    ``done`` holds the cells ``(metric, n, groups, effect)`` that are left out; a mean over probes is the metric "means".
+    """
     protocol = Protocol(n_boot=draws, n_perm=draws, min_group=1)
     rows = []
     for n in sizes:
         for number in groups:
             for effect in effects:
-                found = [
-                    r for m in metrics for r in cell(m, n, number, effect, replications, protocol, truth)
-                ]
-                if means:
-                    fewer = protocol.model_copy(update={"n_boot": 200, "n_perm": 200})
-                    found += mean_cell(n, number, effect, replications, fewer)
-                report(found)
-                rows += found
+                for m in (*metrics, *(["means"] if means else [])):
+                    if (m, n, number, effect) in done:
+                        continue
+                    if m == "means":
+                        fewer = protocol.model_copy(update={"n_boot": 200, "n_perm": 200})
+                        found = mean_cell(n, number, effect, replications, fewer)
+                    else:
+                        found = cell(m, n, number, effect, replications, protocol, truth)
+                    report(found)
+                    rows += found
     return pd.DataFrame(rows)
 
 
@@ -171,19 +176,34 @@ def main() -> None:
     parser.add_argument("--replications", type=int, default=600)
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--quick", action="store_true", help="two settings, without the means over probes")
-    parser.add_argument("--out", type=Path, help="CSV file")
+    parser.add_argument("--no-means", action="store_true", help="without the means over probes")
+    parser.add_argument("--out", type=Path, help="CSV file; cells that it holds are not simulated again")
     args = parser.parse_args()
-    few = {"sizes": (100,), "effects": (0.0, 0.5), "means": False} if args.quick else {}
+    few = (
+        {"sizes": (100,), "effects": (0.0, 0.5), "means": False}
+        if args.quick
+        else {"means": not args.no_means}
+    )
     start = time.time()
+    done = set()
+    if args.out and args.out.exists():
+        old = pd.read_csv(args.out)
+        name = old["metric"].where(~old["of"].str.startswith("mean"), "means")
+        done = set(zip(name, old["n"], old["groups"], old["effect"], strict=True))
 
     def report(rows):
-        frame = pd.DataFrame(rows).drop(columns=["interval", "replications", "best_group", "width"])
-        print(frame.round(1).to_string(index=False), f"\n  {time.time() - start:.0f} s", flush=True)
+        frame = pd.DataFrame(rows)
+        if args.out:
+            fresh = not args.out.exists()
+            frame.round(4).to_csv(args.out, mode="a", header=fresh, index=False)
+        shown = frame.drop(columns=["interval", "replications", "best_group", "width"])
+        print(
+            shown.round(1).to_string(index=False, header=False),
+            f"\n  {time.time() - start:.0f} s",
+            flush=True,
+        )
 
-    table = coverage(replications=args.replications, draws=args.draws, report=report, **few)
-    if args.out:
-        table.round(4).to_csv(args.out, index=False)
-        print(f"{len(table)} rows in {args.out}")
+    coverage(replications=args.replications, draws=args.draws, report=report, done=done, **few)
 
 
 if __name__ == "__main__":

@@ -362,7 +362,7 @@ def _finish(folder: RunFolder, recipe: Recipe, console) -> None:
     import pandas as pd
 
     from clipbias import probes
-    from clipbias.instrument.validity import false_positives, question, summaries, validity
+    from clipbias.instrument.validity import question, summaries, validity
     from clipbias.metrics.record import get
 
     names = list(dict.fromkeys(name for m in recipe.measurements for name in m.metrics))
@@ -389,7 +389,7 @@ def _finish(folder: RunFolder, recipe: Recipe, console) -> None:
             intrinsic,
             models,
             bands=folder.read("null_bands"),
-            false_positives=false_positives(models, recipe),
+            false_positives=folder.read("false_positives") if "false_positives" in folder.tables() else None,
         )
     folder.write("validity", table)
     folder.write(

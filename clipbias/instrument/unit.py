@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import warnings
@@ -18,6 +19,7 @@ from clipbias.data import ImageSet
 from clipbias.embedding import EmbeddingCache, embed_images, embed_texts
 from clipbias.errors import DataError, StatusError
 from clipbias.instrument import images as image_sets
+from clipbias.instrument.question import Question, false_positives, question
 from clipbias.instrument.recipe import Measurement, Recipe
 from clipbias.metrics import inference, integrity
 from clipbias.metrics.inference import Inputs
@@ -98,7 +100,8 @@ def measure_unit(unit: Unit, *, on_step: Callable[[str], None] | None = None) ->
     Returns
     -------
     Measured
-        Tables ``intrinsic, models, views, null_bands, examples, left_out``.
+        Tables ``intrinsic, models, views, null_bands, examples, left_out``; of a model with nothing planted also
+        ``false_positives``.
 
     Raises
     ------
@@ -126,9 +129,14 @@ def measure_unit(unit: Unit, *, on_step: Callable[[str], None] | None = None) ->
         for name in (m.probe, m.harmful)
         if name
     }
-    key = unit_key(
-        unit, model.digest, model.preprocess_digest, reference.digest if reference else "", data, prompts
-    )
+    parts = [model.digest, model.preprocess_digest, reference.digest if reference else "", data, prompts]
+    neutral = model_facts(model.metadata)["planted_strength"] == 0
+    asked = question() if neutral else None
+    if asked is not None:
+        parts.append(
+            [asked.image_set, asked.attribute, asked.metrics, asked.also, asked.false_positive_draws]
+        )
+    key = unit_key(unit, *parts)
     if key == unit.done:
         return Measured(key, kept=True, data=data)
     cache = EmbeddingCache()
@@ -138,6 +146,9 @@ def measure_unit(unit: Unit, *, on_step: Callable[[str], None] | None = None) ->
         part = Part(unit, measurement, image_set, model, reference, cache)
         for name, frame in part.tables().items():
             collected.setdefault(name, []).append(frame)
+        if asked is not None and measurement.image_set == asked.image_set:
+            say(f"{unit.model}: false positives")
+            collected.setdefault("false_positives", []).append(part.false_positives(asked))
     tables = put_together(collected, unit.model, model.metadata, model.digest)
     return Measured(key, False, tables, cache.stats.computed, cache.stats.reused, data)
 
@@ -305,6 +316,11 @@ class Part:
             "integrity": self.integrity().assign(**base),
         }
 
+    @functools.cached_property
+    def _drawn(self) -> dict[tuple[str, bytes], dict[tuple[str, str], np.ndarray]]:
+        """What random subsets show, by attribute and the subsets' digest."""
+        return {}
+
     # -- views ------------------------------------------------------------------------------------
 
     def _views(self) -> tuple[list[views.View], pd.DataFrame]:
@@ -398,15 +414,20 @@ class Part:
                 reason = _missing(name, self.measurement)
                 records.append({**key, "n": view.size, "status": "no input", "reason": reason})
                 continue
-            for row in inference.evaluate(name, given, protocol=self.recipe.protocol):
-                if (
-                    view.name == "global"
-                    or row["probe"] == ""
-                    or self.recipe.detail == "all"
-                    or input_of(name) == "association"
-                ):
-                    records.append({**key, **row})
+            each = view.name == "global" or self.recipe.detail == "all" or input_of(name) == "association"
+            rows = inference.evaluate(name, given, protocol=self.recipe.protocol, each=each)
+            records += [{**key, **row} for row in rows]
         return records
+
+    def false_positives(self, asked: Question) -> pd.DataFrame:
+        """Return how often the question's tests fire on fresh labels: ``model, metric, rate``."""
+        metrics = self.measurement.metrics
+        inputs = self.inputs(asked.attribute)
+        by_metric = {name: inputs[input_of(name)] for name in metrics if input_of(name) in inputs}
+        rates = false_positives(asked, by_metric, metrics, self.recipe.protocol)
+        return pd.DataFrame(
+            {"model": self.unit.model, "metric": list(rates), "rate": list(rates.values())},
+        )
 
     def _bands(self, view: views.View, attribute: str, inputs: dict[str, Inputs]) -> list[dict]:
         """Return the 95 % band of random subsets like a view, and how often they reach the view's own value."""
@@ -417,20 +438,15 @@ class Part:
         ]  # fmt: skip
         if not draws or not names:
             return []
-        masks = np.concatenate([view.mask[None], self._random_masks(view, attribute, draws)])
-        found = {("", name): self._of_subsets(name, inputs[input_of(name)], masks) for name in names}
-        tied = self._tied(attribute)
-        by_concept = inputs["ranking"].probes == self.concepts  # type: ignore[union-attr]
-        if (
-            tied is not None
-            and "association" in inputs
-            and "c_asc" in self.measurement.metrics
-            and by_concept
-        ):
-            found[TIED, "c_asc"] = self._towards_ties(tied, inputs["ranking"], masks)
+        masks = self._random_masks(view, attribute, draws)
+        # Views of one size and make-up (all contexts, for example) are compared with the same subsets: measured once.
+        key = attribute, hashlib.sha256(np.packbits(masks).tobytes()).digest()
+        if key not in self._drawn:
+            self._drawn[key] = self._means(names, attribute, inputs, masks)
+        seen = self._means(names, attribute, inputs, view.mask[None])
         bands = []
-        for (probe, name), means in found.items():
-            own, drawn = means[0], means[1:][~np.isnan(means[1:])]
+        for (probe, name), means in self._drawn[key].items():
+            own, drawn = seen[probe, name][0], means[~np.isnan(means)]
             if len(drawn) == 0:
                 continue
             low, middle, high = np.quantile(drawn, [0.025, 0.5, 0.975], method="nearest")
@@ -440,6 +456,18 @@ class Part:
                  "q_low": low, "q_mid": middle, "q_high": high, "p_high": reached}
             )  # fmt: skip
         return bands
+
+    def _means(
+        self, names: list[str], attribute: str, inputs: dict[str, Inputs], masks: np.ndarray
+    ) -> dict[tuple[str, str], np.ndarray]:
+        """Return each metric's mean over probes in each subset, and C-ASC towards the ties, by probe and metric."""
+        found = {("", name): self._of_subsets(name, inputs[input_of(name)], masks) for name in names}
+        tied = self._tied(attribute)
+        by_concept = inputs["ranking"].probes == self.concepts  # type: ignore[union-attr]
+        wanted = "association" in inputs and "c_asc" in self.measurement.metrics
+        if tied is not None and wanted and by_concept:
+            found[TIED, "c_asc"] = self._towards_ties(tied, inputs["ranking"], masks)
+        return found
 
     def _of_subsets(self, name: str, given: Inputs, masks: np.ndarray) -> np.ndarray:
         """Return a metric's mean over probes in each subset of the images, (m,); NaN where undefined."""

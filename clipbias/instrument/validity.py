@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from statsmodels.stats.multitest import multipletests
 
-from clipbias import content
 from clipbias.analysis import correlate
-from clipbias.errors import DataError
-from clipbias.instrument.recipe import Recipe, tomllib_load
-from clipbias.instrument.unit import TIED, input_of, inputs_of
+from clipbias.instrument.question import Question, question
+from clipbias.instrument.unit import TIED
 from clipbias.metrics.record import get
 from clipbias.probes.world import ties
 
@@ -22,53 +17,6 @@ COLUMNS = [
     "false_positive_rate", "false_positive_bound", "n_models", "reason",
 ]  # fmt: skip
 MIN_MODELS = 4
-
-
-class Local(BaseModel):
-    """How a bias planted in one context has to show."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    metric: str
-    views: str
-    alpha: float = Field(0.05, gt=0, lt=1)
-
-
-class Question(BaseModel):
-    """The declared question; see the file for what each key means."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    question: str
-    image_set: str
-    attribute: str
-    probe: str
-    view: str = "global"
-    metrics: list[str] = Field(min_length=1)
-    also: list[str] = Field(default_factory=list)
-    statistic: Literal["spearman"] = "spearman"
-    bound: float = Field(ge=-1, le=1)
-    direction: dict[str, str] = Field(default_factory=dict)
-    exclude: str = "planted_context"
-    false_positive_bound: float = Field(0.07, ge=0, le=1)
-    false_positive_draws: int = Field(1000, ge=100)
-    local: Local | None = None
-
-
-def question() -> Question:
-    """Return the validity question of the study.
-
-    Raises
-    ------
-    DataError
-        The file is missing or holds something else.
-    """
-    path = content.find("analysis", "validity.toml")
-    try:
-        return Question.model_validate(tomllib_load(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
 
 
 def summaries(intrinsic: pd.DataFrame, asked: Question) -> pd.DataFrame:
@@ -226,50 +174,3 @@ def local_records(bands: pd.DataFrame, models: pd.DataFrame, asked: Question) ->
                        "size, Holm."}
         )  # fmt: skip
     return records
-
-
-def false_positives(models: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
-    """Measure how often the 5 % permutation test fires on a model with nothing planted, labels drawn afresh.
-
-    Every draw gives each image a new label (twins keep one label each), measures the metric and tests it at
-    5 % against permutations drawn independently.
-
-    Returns
-    -------
-    DataFrame
-        ``model, metric, rate`` with rate in [0, 1]; empty without a model of planted strength 0.
-    """
-    asked = question()
-    neutral = (
-        models.loc[models.get("planted_strength", pd.Series(dtype=float)) == 0, "model"]
-        if len(models)
-        else []
-    )
-    measurement = next((m for m in recipe.measurements if m.image_set == asked.image_set), None)
-    if measurement is None or len(neutral) == 0:
-        return pd.DataFrame(columns=["model", "metric", "rate"])
-    records = []
-    fresh = recipe.protocol.model_copy(
-        update={"n_perm": asked.false_positive_draws, "seed": recipe.protocol.seed + 1}
-    )
-    for model in neutral:
-        inputs = inputs_of(model, recipe, measurement, asked.attribute)
-        for name in [*asked.metrics, *asked.also]:
-            given = inputs.get(input_of(name))
-            if name not in measurement.metrics or given is None:
-                continue
-            m = get(name)
-            drawn, null = (m.kernel(given.tally("permuted", p, m)) for p in (fresh, recipe.protocol))
-            if drawn.ndim == 3:  # one value per group: test each group's mean over probes
-                drawn, null = (np.moveaxis(a, 2, 1).reshape(len(a), -1, a.shape[1]) for a in (drawn, null))
-            else:
-                drawn, null = drawn[:, None], null[:, None]
-            drawn, null = (np.nanmean(np.where(np.isfinite(a), a, np.nan), axis=2) for a in (drawn, null))
-            if m.signed:
-                drawn, null = np.abs(drawn - null.mean(0)), np.abs(null - null.mean(0))
-            elif m.worse == "low":
-                drawn, null = -drawn, -null
-            beaten = (null[None] >= drawn[:, None] - 1e-12).sum(1)
-            p = (1 + beaten) / (1 + len(null))
-            records.append({"model": model, "metric": name, "rate": float((p <= 0.05).mean())})
-    return pd.DataFrame(records, columns=["model", "metric", "rate"])

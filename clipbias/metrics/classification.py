@@ -84,7 +84,7 @@ def _selection_gap(t: RateTally) -> np.ndarray:
 @metric(
     "zero_shot_recall", needs="classification", per_group=True, within_class=True, range=(0.0, 1.0), ideal=1.0,
     unit="share", sign="never negative", direction="equal between groups is fair", worse="both",
-    interval="share", reference="arXiv:2103.00020",
+    interval="share", reference="arXiv:2103.00020", null_center=lambda t: t.pooled("hit", "among"),
     undefined=("empty group", "the group has no image of this class."),
 )  # fmt: skip
 def _zero_shot_recall(t: RateTally) -> np.ndarray:
@@ -105,7 +105,7 @@ def _zero_shot_disparity(t: RateTally) -> np.ndarray:
 @metric(
     "harm_rate", needs="classification", per_group=True, range=(0.0, 1.0), ideal=0.0, unit="share",
     sign="never negative", direction="lower is fairer, and equal between groups", worse="both",
-    interval="share", reference="arXiv:2103.00020",
+    interval="share", reference="arXiv:2103.00020", null_center=lambda t: t.pooled("harm"),
     undefined=("empty group", "the group has no image here."),
 )  # fmt: skip
 def _harm_rate(t: RateTally) -> np.ndarray:
@@ -143,7 +143,8 @@ def _harm_composition(t: RateTally) -> np.ndarray:
 @metric(
     "selection_rate", needs="classification", per_group=True, range=(0.0, 1.0), ideal=np.nan, unit="share",
     sign="never negative", direction="equal between groups is fair", worse="both", interval="share",
-    reference="arXiv:1104.3913", undefined=("empty group", "the group has no image here."),
+    reference="arXiv:1104.3913", null_center=lambda t: t.pooled("predicted"),
+    undefined=("empty group", "the group has no image here."),
 )  # fmt: skip
 def _selection_rate(t: RateTally) -> np.ndarray:
     """Share of a group's images for which a class is predicted."""

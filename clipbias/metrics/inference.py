@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from clipbias.errors import DataError, StatusError
 from clipbias.metrics.checks import resolve_k
 from clipbias.metrics.inputs import Association, Classification, Ranking, Retrieval
-from clipbias.metrics.intervals import interval
+from clipbias.metrics.intervals import interval, moved_interval
 from clipbias.metrics.protocol import STRICT, Protocol
 from clipbias.metrics.record import Metric, get
 
@@ -24,7 +24,14 @@ Inputs = Ranking | Classification | Retrieval | Association
 _ABSENT = ("absent group", "no image of the group is among the first k")
 
 
-def evaluate(metric: str | Metric, inputs: Inputs, *, protocol: Protocol = STRICT) -> list[dict[str, Any]]:
+def evaluate(
+    metric: str | Metric,
+    inputs: Inputs,
+    *,
+    protocol: Protocol = STRICT,
+    each: bool = True,
+    excess: bool = False,
+) -> list[dict[str, Any]]:
     """Measure one metric with intervals and a permutation null.
 
     Parameters
@@ -33,6 +40,11 @@ def evaluate(metric: str | Metric, inputs: Inputs, *, protocol: Protocol = STRIC
     inputs : Ranking, Classification, Retrieval or Association
         Of the kind that the metric needs.
     protocol : Protocol
+    each : bool
+        Whether every probe gets its rows, or only their mean.
+    excess : bool
+        Whether rows also have ``excess_low, excess_high``: the interval of z, the value's distance from the mean of
+        its null in standard deviations of that null.
 
     Returns
     -------
@@ -64,16 +76,20 @@ def evaluate(metric: str | Metric, inputs: Inputs, *, protocol: Protocol = STRIC
         groups = levels if m.per_group and levels else [""]
         return [
             _row(probe, group, n=inputs.n, status=error.status, reason=error.reason)
-            for probe in dict.fromkeys([*inputs.probes, ""])
+            for probe in dict.fromkeys([*inputs.probes, ""] if each else [""])
             for group in groups
         ]
-    boot, factor, null = None, 1.0, None
+    boot, factor, null, centers = None, 1.0, None, None
     if protocol.n_boot:
         tally = inputs.tally("bootstrap", protocol, m)
         boot, factor = m.kernel(tally), tally.factor
+        if excess and m.null_center is not None:
+            centers = m.null_center(now)[0], m.null_center(tally)
     if protocol.n_perm:
         null = m.kernel(inputs.tally("permuted", protocol, m))
-    return _Rows(m, inputs, protocol, levels, value, boot, factor, null, now).all()
+    return _Rows(
+        m, inputs, protocol, levels, value, boot, factor, null, now, each, centers if excess else False
+    ).all()
 
 
 def evaluate_all(
@@ -158,10 +174,12 @@ class _Rows:
 
     def __init__(
         self, m: Metric, inputs: Inputs, protocol: Protocol, levels: list[str], value: np.ndarray,
-        boot: np.ndarray | None, factor: float, null: np.ndarray | None, now: Any,
+        boot: np.ndarray | None, factor: float, null: np.ndarray | None, now: Any, each: bool,
+        centers: tuple[np.ndarray, np.ndarray] | Literal[False] | None,
     ) -> None:  # fmt: skip
         self.m, self.inputs, self.protocol, self.levels, self.now = m, inputs, protocol, levels, now
         self.value, self.boot, self.null, self.factor = value, boot, null, factor
+        self.each, self.centers = each, centers
         self.probes = inputs.probes if len(value) == len(inputs.probes) else [""]
         self.sizes = np.bincount(inputs.coded[0], minlength=len(levels)) if levels else np.zeros(0, int)
         self.note = self._note()
@@ -196,19 +214,35 @@ class _Rows:
                 f"{n} images of {group!r} here, at least {self.protocol.min_group} are asked for (min_group)."
             )
             return [
-                _row(p, group, n=n, status=status, reason=reason) for p in dict.fromkeys([*self.probes, ""])
+                _row(p, group, n=n, status=status, reason=reason)
+                for p in dict.fromkeys([*self.probes, ""] if self.each else [""])
             ]
         boot = None if self.boot is None else pick(self.boot)
         null = None if self.null is None else pick(self.null)
         number, worst = self._n(g), self._worst()
         trials = number if self.m.trials is None else np.broadcast_to(self.m.trials(self.now), number.shape)
+        centers = None
+        if self.centers:
+            # One center for all groups; levels without a metric per group have none.
+            centers = self.centers[0][..., 0], self.centers[1][..., 0]
         rows = []
-        if self.probes != [""]:
+        if self.each and self.probes != [""]:
             for i, probe in enumerate(self.probes):
                 name = group if worst is None else worst[i]
                 b, z = (None if a is None else a[:, i] for a in (boot, null))
                 rows.append(
-                    self._fill(probe, name, float(value[i]), b, z, int(number[i]), float(trials[i]), "", g)
+                    self._fill(
+                        probe,
+                        name,
+                        float(value[i]),
+                        b,
+                        z,
+                        int(number[i]),
+                        float(trials[i]),
+                        "",
+                        g,
+                        None if centers is None else (float(centers[0][i]), centers[1][:, i]),
+                    )  # fmt: skip
                 )
         missing = [p for p, v in zip(self.probes, value, strict=True) if math.isnan(v)]
         note = f"over {len(value) - len(missing)} of {len(value)} probes; undefined: {', '.join(missing[:5])}." if (
@@ -230,6 +264,12 @@ class _Rows:
                 float(trials[keep].sum()),
                 note,
                 g,
+                None
+                if centers is None
+                else (
+                    float(_mean_over_probes(centers[0][keep])),
+                    _mean_over_probes(_finite(centers[1][:, keep])),
+                ),
             )
         )
         return rows
@@ -270,6 +310,7 @@ class _Rows:
         trials: float,
         note: str,
         g: int | None,
+        center: tuple[float, np.ndarray] | None,
     ) -> dict[str, Any]:
         reason = " ".join(t for t in (note, self.note if not self.m.per_group else "") if t)
         if math.isnan(value):
@@ -288,6 +329,14 @@ class _Rows:
                 reference=math.nan if g is None or self.m.needs != "ranking" else float(self.now.reference[0, g]),
             )  # fmt: skip
             row |= dict(zip(("ci_low", "ci_high"), map(float, ends), strict=True))
+            if self.centers is not False:
+                if center is None:
+                    ends = ends[0] - row["null_mean"], ends[1] - row["null_mean"]
+                else:
+                    ends = moved_interval(value, ends, boot, *center)
+                sd = row["null_sd"]
+                scaled = [end / sd if sd > 0 else math.nan for end in ends]
+                row |= dict(zip(("excess_low", "excess_high"), scaled, strict=True))
         return row
 
 

@@ -38,15 +38,19 @@ def prefix_divergence(order: Order, draws: Draws, reference: np.ndarray, depth: 
     depth : ndarray of int (D,)
     """
     out = np.empty((draws.size, len(order.order)))
+    small = np.uint8 if draws.n_groups < 256 else np.int16
+    known = draws.codes.astype(small)
+    counts = draws.weights
+    if counts is not None and counts.max() <= 1:
+        counts = counts.astype(bool)
     step = max(1, _CHUNK // order.order.shape[1])
     for p, images in enumerate(order.order):
         block = None if order.whole else order.block[p]
         for start in range(0, draws.size, step):
             rows = slice(start, min(start + step, draws.size))
-            codes = np.broadcast_to(
-                draws.codes[rows] if draws.codes.ndim == 2 else draws.codes, (rows.stop - start, images.size)
-            )[:, images]
-            weights = None if draws.weights is None else draws.weights[rows][:, images]
+            codes = known[rows].take(images, axis=1) if known.ndim == 2 else known[images]
+            codes = np.broadcast_to(codes, (rows.stop - start, images.size))
+            weights = None if counts is None else counts[rows].take(images, axis=1)
             q, d = reference[rows], depth[rows]
             if block is None:
                 out[rows, p] = _by_image(codes, weights, q, d)
@@ -58,12 +62,11 @@ def prefix_divergence(order: Order, draws: Draws, reference: np.ndarray, depth: 
 def _by_image(codes: np.ndarray, weights: np.ndarray | None, q: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """Sum by parts; codes (D, n) in ranked order, no ties between different images."""
     draws, n_groups = q.shape
-    codes = codes.astype(np.uint8 if n_groups < 256 else np.int16)
     if weights is None:
         sequence = codes
         lengths = np.full(draws, codes.shape[1])
     else:
-        sequence = np.repeat(codes.ravel(), weights.ravel())
+        sequence = codes[weights] if weights.dtype == bool else np.repeat(codes.ravel(), weights.ravel())
         lengths = weights.sum(1, dtype=np.int64)
     longest = int(lengths.max())
     a = discounts(longest)

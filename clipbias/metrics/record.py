@@ -54,6 +54,9 @@ class Metric:
         group if None.
     of_first_k : bool
         Compares the first k with the reference: 0 by construction where k takes all images.
+    null_center : callable or None
+        Expectation of the value under the null, (draws, probes, 1), from the tally: given where it depends on the data
+        and so moves with the value (a recall is compared with that of all groups). None: it stays where it is.
     undefined : tuple of str
         Status and reason where the value is NaN.
     """
@@ -75,6 +78,7 @@ class Metric:
     spread: float = 1.0
     trials: Callable[[Any], Any] | None = None
     of_first_k: bool = False
+    null_center: Callable[[Any], np.ndarray] | None = None
     undefined: tuple[str, str] = ("undefined", "the value is not defined for these images.")
 
     @property

@@ -34,7 +34,7 @@ _ZERO = (
 @metric(
     "recall_at_k", needs="retrieval", per_group=True, within_class=True, range=(0.0, 1.0), ideal=1.0,
     unit="share", sign="never negative", direction="equal between groups is fair", worse="both",
-    interval="share", reference=_RAMOS,
+    interval="share", reference=_RAMOS, null_center=lambda t: t.pooled("hit", "among"),
     undefined=("empty group", "the group has no query of this probe."),
 )  # fmt: skip
 def _recall_at_k(t: RateTally) -> np.ndarray:

@@ -104,7 +104,8 @@ class RankingTally:
         self.order, self.draws, self.levels, self.zero, self.bias = order, draws, levels, zero, bias
         self.totals = draws.totals
         self.n = self.totals.sum(1)
-        self.k = np.array([resolve_k(k, int(n)) for n in self.n], dtype=np.float64)
+        sizes, which = np.unique(self.n, return_inverse=True)
+        self.k = np.array([resolve_k(k, int(n)) for n in sizes], dtype=np.float64)[which]
         self.reference = shares(reference, self.totals, levels)
         self.base_rate = isinstance(reference, str) and reference == "base_rate"
         self.factor = draws.small_sample_factor
@@ -120,8 +121,15 @@ class RankingTally:
         out = np.empty((draws.size, len(order.order), draws.n_groups))
         weights = draws.weights.astype(np.float32)
         k = self.k[:, None].astype(np.float32)
-        for p, images in enumerate(order.order):
-            ranked, block = weights[:, images], order.block[p]
+        # Behind the place where a draw is full nothing counts: look no further than a guess, and than its double if need be.
+        guess = int(1.5 * (self.k / (self.n / weights.shape[1])).max()) + 32
+        for p, whole in enumerate(order.order):
+            block = order.block[p]
+            images = whole if block is not None else whole[:guess]
+            ranked = weights.take(images, axis=1)
+            while len(images) < len(whole) and (ranked.sum(1) < k[:, 0]).any():
+                images = whole[: 2 * len(images)]
+                ranked = weights.take(images, axis=1)
             if block is not None:
                 starts = np.flatnonzero(np.diff(block, prepend=-1))
                 ranked = ranked.astype(np.float64)  # fractions; whole numbers are exact in float32
@@ -259,6 +267,13 @@ class RateTally:
             number, of = self.count(self.facts[hit] * self.facts[among]), self.count(self.facts[among])
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(of > 0, number / of, np.nan)
+
+    def pooled(self, hit: str, among: str | None = None) -> np.ndarray:
+        """Share of hits among the items of all groups, (D, P, 1): what each group's rate is under permuted labels."""
+        number = self.count(self.facts[hit] if among is None else self.facts[hit] * self.facts[among])
+        of = self.totals[:, None, :] if among is None else self.count(self.facts[among])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return number.sum(-1, keepdims=True) / of.sum(-1, keepdims=True)
 
     @cached_property
     def recall(self) -> np.ndarray:

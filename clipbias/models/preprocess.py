@@ -15,6 +15,9 @@ import open_clip
 import torch
 from PIL import Image
 
+# Decoded small pictures (data -> uint8 pixels): many models see the same ones, and decoding a small picture costs as much as encoding it.
+_DECODED: dict[bytes, np.ndarray] = {}
+_SMALL, _MOST = 64_000, 4096  # bytes of one, how many are kept
 _LARGE = 16_000  # mean bytes per image above which decoding in threads pays
 
 
@@ -101,6 +104,9 @@ class Preprocess:
 
     def _decode(self, data: bytes) -> np.ndarray | torch.Tensor | str:
         """Return uint8 pixels of the right size, a finished tensor, or the reason why there is neither."""
+        known = _DECODED.get(data)
+        if known is not None and known.shape[:2] == (self.height, self.width):
+            return known
         try:
             with Image.open(io.BytesIO(data)) as file:
                 image = file.convert("RGB")
@@ -115,5 +121,8 @@ class Preprocess:
                 else str(problem) or type(problem).__name__
             )
         if image.size == (self.width, self.height):
-            return np.asarray(image)
+            pixels = np.asarray(image)
+            if pixels.nbytes <= _SMALL and len(_DECODED) < _MOST:
+                _DECODED[data] = pixels
+            return pixels
         return self.transform(image)

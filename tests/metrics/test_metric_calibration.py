@@ -6,9 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipbias.metrics import Protocol, Ranking, get
+from clipbias.metrics import Classification, Protocol, Ranking, evaluate, get
 from clipbias.metrics.inference import _null
-from clipbias.metrics.intervals import excess_interval, interval, mean_interval, share_interval
+from clipbias.metrics.intervals import (
+    excess_interval,
+    interval,
+    mean_interval,
+    moved_interval,
+    share_interval,
+)
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
 
@@ -103,8 +109,33 @@ def test_intervals_cover_in_simulation():
     spec.loader.exec_module(benchmark)
     table = benchmark.coverage(
         replications=200, draws=200, sizes=(100,), groups=(2, 7), effects=(0.5,), means=False, truth=1000,
-        metrics=("skew", "c_asc", "max_skew", "normalized_entropy"),
+        metrics=("skew", "c_asc", "max_skew", "normalized_entropy", "zero_shot_recall", "recall_at_k"),
     )  # fmt: skip
     # 95 % over 200 replications has a standard error of 1.5 points; the groups of one cell are averaged.
-    assert len(table) == 16
+    assert len(table) == 24
     assert table["covered_percent"].between(90, 99.6).all(), table.to_string()
+    # The null of a recall moves with it: an interval that was only shifted covered 99 % and more.
+    moving = table[(table["of"] == "excess") & table["metric"].isin(["zero_shot_recall", "recall_at_k"])]
+    assert moving["covered_percent"].between(91, 98.5).all(), moving.to_string()
+
+
+def test_interval_of_an_excess_shrinks_by_what_value_and_null_share():
+    boot = np.array([0.4, 0.5, 0.6, 0.7])
+    low, high = moved_interval(0.55, (0.35, 0.75), boot, 0.5, np.full(4, 0.5))
+    assert (low, high) == pytest.approx((-0.15, 0.25))  # a null that stays: shifted
+    low, high = moved_interval(0.55, (0.35, 0.75), boot, 0.5, boot / 2)
+    assert (low, high) == pytest.approx((-0.05, 0.15))  # a null that takes half of every move: half as wide
+
+
+def test_excess_of_a_recall_is_narrower_than_the_shifted_interval_and_holds_z():
+    rng = np.random.default_rng(3)
+    hit = rng.random(200) < 0.7
+    given = Classification(["a"] * 200, np.where(hit, "a", "b"), ["a", "b"], np.arange(200) % 2)
+    rows = evaluate("zero_shot_recall", given, protocol=Protocol(min_group=1), excess=True)
+    for row in (r for r in rows if r["probe"] == "a"):
+        width = (row["ci_high"] - row["ci_low"]) / row["null_sd"]
+        assert row["excess_low"] < row["z"] < row["excess_high"]
+        # Two groups of equal size: value less overall recall is half a difference, so its sd is 1/sqrt(2) of the value's.
+        assert (row["excess_high"] - row["excess_low"]) / width == pytest.approx(0.5**0.5, abs=0.06)
+    plain = evaluate("zero_shot_recall", given, protocol=Protocol(min_group=1))
+    assert "excess_low" not in plain[0]

@@ -8,7 +8,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help measure test fast soak interventions lint bench zoo art setup chromium clean
+.PHONY: help measure test fast soak interventions lint docs bench zoo art setup chromium clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -33,6 +33,9 @@ lint: setup ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup ## build the documentation site into site/ (strict, without network)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
+
 bench: setup ## time the parts that must stay fast
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
@@ -43,7 +46,7 @@ art: setup ## pack the emoji art again from its npm packages
 	$(BIN)/python -m clipbias.probes.pack $(ARGS)
 
 clean: ## remove what was built; keeps runs/ and .venv
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/artifacts *.egg-info
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/artifacts *.egg-info
 	find clipbias tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: .venv/.ready

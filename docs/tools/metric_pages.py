@@ -225,7 +225,9 @@ def _body(text: str) -> str:
 def _facts_table(one: Declared, *, several: bool) -> str:
     head = f"`{one.name}` of {'a CLIP' if one.measured == 'CLIP' else 'an adapted model'}"
     rows = [f"| {key} | {value.replace('|', chr(92) + '|')} |" for key, value in one.facts.items() if value]
-    title = f"{head}: {one.title[:1].lower() + one.title[1:]}." if several else f"{head}."
+    # "Share of ..." but "KL divergence": only a word goes on in small letters.
+    lead = one.title[:1].lower() if one.title[1:2].islower() else one.title[:1]
+    title = f"{head}: {lead}{one.title[1:]}." if several else f"{head}."
     return "\n".join([title, "", "| | |", "|---|---|", *rows])
 
 

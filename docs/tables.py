@@ -1,0 +1,81 @@
+"""Refresh the tables of README.md and of the site from a run folder: ``python docs/tables.py RUN``.
+
+Between ``<!-- table: NAME -->`` and ``<!-- end -->`` README.md holds what a run says: ``validity`` (do the instruments see what was planted) and
+``transfer`` (the verdicts of `clipbias analyze`). The validity table is also kept as docs/validity.csv, which the pages of the metrics read.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+VALIDITY = ROOT / "docs" / "validity.csv"
+
+
+def marked(text: str, name: str, table: str) -> str:
+    """Return a text with a table between its markers; a text without the markers is an error."""
+    pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise SystemExit(f"README.md has no markers '<!-- table: {name} -->' and '<!-- end -->'.")
+    return pattern.sub(lambda m: f"{m.group(1)}{table}\n{m.group(2)}", text)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a table in Markdown."""
+    lines = [list(map(str, table.columns)), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def validity(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the proof on planted truth as text, as `clipbias measure` prints it."""
+    from clipbias.instrument.overview import proof
+
+    return proof(table)
+
+
+def transfer(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Return the verdicts in short: what was asked, of what, the answer, the estimate with its interval, n."""
+
+    def number(row: pd.Series) -> str:
+        if pd.isna(row.get("estimate")):
+            return ""
+        low, high = row.get("ci_low"), row.get("ci_high")
+        return f"{row['estimate']:.2f}" + (
+            f" [{low:.2f}, {high:.2f}]" if pd.notna(low) and pd.notna(high) else ""
+        )
+
+    rows = [
+        {"question": row["question"], "about": row["subject"], "verdict": row["verdict"], "estimate": number(row),
+         "n": "" if pd.isna(row.get("n")) else f"{row['n']:.0f}"}
+        for _, row in verdicts.iterrows()
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["question", "about", "verdict", "estimate", "n"])
+
+
+def main(folder: str) -> None:
+    """Write what the run has."""
+    sys.path.insert(0, str(ROOT))
+    from clipbias.results.run import RunFolder
+
+    run = RunFolder(folder)
+    text = README.read_text(encoding="utf-8")
+    if "validity" in run.tables():
+        found = run.read("validity")
+        found.round(6).to_csv(VALIDITY, index=False)
+        text = marked(text, "validity", markdown(validity(found)))
+    if "verdicts" in run.tables():
+        found = run.read("verdicts")
+        main_ones = found[found["question"] == "transfer"]
+        text = marked(text, "transfer", markdown(transfer(main_ones)))
+    README.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    main(sys.argv[1])

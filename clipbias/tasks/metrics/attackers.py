@@ -26,7 +26,8 @@ def text_attacker(attacker: str | Attacker, options: Mapping[str, Any] | None = 
     attacker : str or callable
         ``"logistic"``: uni- and bigrams, L2, C = 0.1 (seconds). ``"lstm"``: two bidirectional layers trained
         from nothing, as published (minutes). ``"bert:PATH"``: a pretrained encoder of that path, fine-tuned.
-        Or a callable ``(texts, groups) -> fit(y, train, test, seed) -> probabilities``.
+        Or a scikit-learn classifier that takes texts (a pipeline with a vectoriser); it is cloned for every fit. Or a
+        callable ``(texts, groups) -> fit(y, train, test, seed) -> probabilities``.
     options : mapping, optional
         Settings of the attacker, for example ``{"C": 1.0}`` or ``{"epochs": 5}``.
 
@@ -36,6 +37,8 @@ def text_attacker(attacker: str | Attacker, options: Mapping[str, Any] | None = 
         Unknown name or setting.
     """
     given = dict(options or {})
+    if is_classifier(attacker):
+        return lambda texts, groups: _estimator(texts, groups, attacker)
     if callable(attacker):
         return attacker
     name, _, path = str(attacker).partition(":")
@@ -53,6 +56,49 @@ def text_attacker(attacker: str | Attacker, options: Mapping[str, Any] | None = 
         _known(name, given, BertSetting.__dataclass_fields__)
         return lambda texts, groups: bert(texts, groups, path, BertSetting(**given))
     raise DataError(f"attacker={attacker!r} is unknown." + nearest(str(attacker), NAMES))
+
+
+def is_classifier(attacker: Any) -> bool:
+    """Return whether something is used as scikit-learn's classifiers are: ``fit(X, y)`` and ``predict_proba(X)``.
+
+    Raises
+    ------
+    DataError
+        It can be fitted and gives no probabilities.
+    """
+    if isinstance(attacker, type) or not hasattr(attacker, "fit"):
+        return False
+    if not hasattr(attacker, "predict_proba"):
+        raise DataError(
+            f"{type(attacker).__name__} has no predict_proba; wrap it in sklearn's CalibratedClassifierCV, which adds it."
+        )
+    return True
+
+
+def estimator_probabilities(
+    estimator: Any, train_x: Any, train_y: np.ndarray, test_x: Any, groups: int, *, seed: int = 0
+) -> np.ndarray:
+    """Fit a copy of a scikit-learn classifier; return probabilities of all groups, (test, groups), 0 for those never seen."""
+    from sklearn.base import clone
+
+    model = clone(estimator)
+    seeds = {name: seed for name in model.get_params() if name.split("__")[-1] == "random_state"}
+    out = np.zeros((len(test_x), groups))
+    model.set_params(**seeds).fit(train_x, train_y)
+    out[:, model.classes_.astype(int)] = model.predict_proba(test_x)
+    return out
+
+
+def _estimator(texts: Sequence[str], groups: int, estimator: Any) -> Fit:
+    """Prepare a scikit-learn classifier of texts."""
+    all_texts = np.asarray(texts, dtype=object)
+
+    def fit(y: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+        return estimator_probabilities(
+            estimator, all_texts[train], y[train], all_texts[test], groups, seed=seed
+        )
+
+    return fit
 
 
 def _known(attacker: str, given: Mapping[str, Any], settings: Iterable[str]) -> None:

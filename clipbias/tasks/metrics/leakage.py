@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from clipbias.errors import DataError
-from clipbias.tasks.metrics.attackers import logistic_probabilities
+from clipbias.tasks.metrics.attackers import estimator_probabilities, is_classifier, logistic_probabilities
 from clipbias.tasks.metrics.pairs import binary
 from clipbias.tasks.metrics.predictability import Dpa, dpa
 from clipbias.tasks.metrics.splits import as_blocks, balanced_split, group_labels, seed_list
@@ -66,6 +66,7 @@ class Leakage:
 def leakage(
     attribute: Any, truth: Any, predictions: Any, *, match: Match = "confusion",
     seeds: int | Sequence[int] = 5, permutations: int = 20, test_share: float = 0.25, C: float = 1.0, blocks: Any = None,
+    attacker: Any = None,
 ) -> Leakage:  # fmt: skip
     """Return leakage of an attribute through a model's predictions, over that of equally wrong labels.
 
@@ -85,6 +86,8 @@ def leakage(
         Inverse strength of the L2 penalty of the attacker, a logistic regression.
     blocks : array (n,), optional
         Images that must stay on one side of a split.
+    attacker : scikit-learn classifier, optional
+        In place of the logistic regression: anything with ``fit`` and ``predict_proba``; it is cloned for every fit.
 
     Returns
     -------
@@ -102,6 +105,9 @@ def leakage(
     Wang, Zhao, Yatskar, Chang, Ordonez (2019), arXiv:1811.08489, who match F1 by random flips.
     """
     check_match(match)
+    other = attacker is not None and is_classifier(attacker)
+    if attacker is not None and not other:
+        raise DataError(f"attacker={attacker!r} is no classifier: it needs fit and predict_proba.")
     codes, levels = group_labels(attribute)
     true, said, single = _labels(truth, predictions, codes.size)
     together, drawn = as_blocks(blocks, codes.size), seed_list(seeds)
@@ -115,7 +121,11 @@ def leakage(
         for name, x in (("data", spoilt), ("model", said), ("truth", true)):
             if name in parts:
                 x = wide(x)
-                guess = logistic_probabilities(x[train], own[train], x[test], len(levels), C=C, seed=seed)
+                parts_of = (x[train], own[train], x[test], len(levels))
+                if other:
+                    guess = estimator_probabilities(attacker, *parts_of, seed=seed)
+                else:
+                    guess = logistic_probabilities(*parts_of, C=C, seed=seed)
                 found[name] = float((guess.argmax(1) == own[test]).mean())
         if "data" in found and "model" in found:
             found["value"] = found["model"] - found["data"]

@@ -147,3 +147,27 @@ def test_splits_are_balanced_and_keep_blocks_together():
     assert len(set(np.bincount(codes[test]))) == 1
     with pytest.raises(StatusError, match="one block"):
         balanced_split(codes, np.random.default_rng(0), blocks=np.zeros(85))
+
+
+def test_a_scikit_learn_classifier_can_be_the_attacker():
+    from sklearn.tree import DecisionTreeClassifier
+
+    g, T, rng = world()
+    both = g[:, None] * (rng.random((800, 1)) < 0.8)
+    said = np.column_stack([both[:, 0], T[:, 1]])
+    tree = leakage(g, T[:, :2], said, attacker=DecisionTreeClassifier(), seeds=2, permutations=0)
+    plain = leakage(g, T[:, :2], said, seeds=2, permutations=0)
+    assert tree.model == pytest.approx(plain.model, abs=0.03)
+    assert tree.model > 0.7
+    again = leakage(g, T[:, :2], said, attacker=DecisionTreeClassifier(), seeds=2, permutations=0)
+    assert again.value == tree.value  # its random state is that of the seed
+
+
+def test_what_is_no_classifier_is_refused():
+    from sklearn.svm import LinearSVC
+
+    g, T, _ = world(100)
+    with pytest.raises(DataError, match="CalibratedClassifierCV"):
+        leakage(g, T, T, attacker=LinearSVC())
+    with pytest.raises(DataError, match="needs fit and predict_proba"):
+        leakage(g, T, T, attacker="logistic")

@@ -211,3 +211,18 @@ def test_bert_attacker_by_path(people, tmp_path):
     assert 0 <= still.lic_m <= 1
     with pytest.raises(DataError, match="no such folder"):
         lic(["a"] * len(labels), None, labels, attacker="bert:nowhere")
+
+
+def test_a_scikit_learn_pipeline_can_be_the_attacker():
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.naive_bayes import MultinomialNB
+    from sklearn.pipeline import make_pipeline
+
+    said = ["a woman in the kitchen"] * 30 + ["a man in the street"] * 30
+    people = [["a woman in a room"]] * 30 + [["a man in a room"]] * 30
+    found = lic(
+        said, people, ["woman"] * 30 + ["man"] * 30, seeds=2, permutations=0,
+        attacker=make_pipeline(CountVectorizer(), MultinomialNB()),
+    )  # fmt: skip
+    assert found.accuracy_m == 1.0
+    assert found.value > 0.3

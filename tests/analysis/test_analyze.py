@@ -535,3 +535,17 @@ def test_planted_transfer_is_found_and_permuted_labels_are_not(tables, tmp_path)
     assert 0.4 < found.loc["full", "minimum_detectable"] < 0.8
     assert found.loc["full", "excluded_bound"] > 0.3
     assert (found["related under permuted labels"] <= 0.07).all()
+
+
+def test_an_image_blind_baseline_is_no_mode_with_a_verdict(tables):
+    blind = tables["extrinsic"][tables["extrinsic"]["mode"] == "frozen"].assign(
+        mode="blind", attribute="", metric="vqa_accuracy"
+    )
+    first = blind[~blind.duplicated("model")]
+    found = analyze(
+        tables | {"extrinsic": pd.concat([tables["extrinsic"], first])}, questions=[question("transfer")]
+    )
+    assert "blind" not in set(found["transfer"]["mode"])
+    assert set(found["transfer"]["mode"]) == set(
+        analyze(tables, questions=[question("transfer")])["transfer"]["mode"]
+    )

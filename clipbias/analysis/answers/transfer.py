@@ -47,6 +47,8 @@ def answer_transfer(
     each = [c for c in question.test("each", []) if c in right.columns]
     kept = select(right, question.section("extrinsic").get("where", {}), name="extrinsic")
     groups: list[tuple[dict[str, object], pd.DataFrame]] = [({}, right)]
+    if "mode" in kept:  # the image-blind baseline has a quality and no bias: nothing of it can be paired
+        kept = kept[kept["mode"].astype(str) != "blind"]
     if each and len(kept):
         groups = []
         for values in sorted(set(zip(*(kept[c].astype(str) for c in each), strict=True))):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipbias.commands.common import command_parser, run_command
+from clipbias.commands.common import add_verb, command_parser, run_command
 
 STEPS = ("measure", "adapt", "analyze", "report")
 DEFAULT = Path("study.toml")
@@ -30,13 +30,20 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs = made.add_subparsers(dest="verb", metavar="VERB", required=True)
 
-    init = verbs.add_parser("init", help="write a commented study file, and its schema for editors")
+    init = add_verb(
+        verbs, "init", "write a commented study file, and its schema for editors",
+        examples=["clipbias study init", "clipbias study init audit/study.toml"],
+    )  # fmt: skip
     init.add_argument(
         "file", nargs="?", type=Path, default=DEFAULT, metavar="FILE", help="(default: %(default)s)"
     )
     init.add_argument("--force", action="store_true", help="overwrite the file")
 
-    run = verbs.add_parser("run", help="do what a study file says")
+    run = add_verb(
+        verbs, "run", "do what a study file says; called again it goes on where it stopped",
+        examples=["clipbias study run study.toml --dry-run", "clipbias study run study.toml --only measure report",
+                  "clipbias study run study.toml --models zoo:vit-95"],
+    )  # fmt: skip
     run.add_argument(
         "file", nargs="?", type=Path, default=DEFAULT, metavar="FILE", help="(default: %(default)s)"
     )
@@ -48,7 +55,10 @@ def parser() -> argparse.ArgumentParser:
         help="measure and adapt these models of the study only; analysis and report cover all that are in the run folder",
     )  # fmt: skip
 
-    demo = verbs.add_parser("demo", help="a small whole study of shipped models, some minutes on two cores")
+    demo = add_verb(
+        verbs, "demo", "a small whole study of shipped models, some minutes on two cores",
+        examples=["clipbias study demo", "clipbias study demo --out runs/demo --dry-run"],
+    )  # fmt: skip
     demo.add_argument(
         "--out", type=Path, default=DEMO, metavar="DIR", help="the run folder (default: %(default)s)"
     )
@@ -58,7 +68,10 @@ def parser() -> argparse.ArgumentParser:
         )
         one.add_argument("--quiet", action="store_true", help="print only errors and the path of the result")
 
-    schema = verbs.add_parser("schema", help="print the JSON Schema of study files, for editors")
+    schema = add_verb(
+        verbs, "schema", "print the JSON Schema of study files, for editors",
+        examples=["clipbias study schema --out study.schema.json"],
+    )  # fmt: skip
     schema.add_argument("--out", type=Path, metavar="FILE", help="write it to a file")
     return made
 

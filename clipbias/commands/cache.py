@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipbias.commands.common import command_parser, run_command
+from clipbias.commands.common import add_verb, command_parser, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,8 +17,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         examples=["clipbias cache ls", "clipbias cache prune --older-than 30", "clipbias cache prune --all"],
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    listing = verbs.add_parser("ls", help="list what is stored, one line for each model and tower")
-    pruning = verbs.add_parser("prune", help="remove what is damaged or left over, and what the options name")
+    listing = add_verb(
+        verbs, "ls", "list what is stored, one line for each model and tower", examples=["clipbias cache ls"]
+    )
+    pruning = add_verb(
+        verbs, "prune", "remove what is damaged or left over, and what the options name",
+        examples=["clipbias cache prune --older-than 30", "clipbias cache prune --model zoo:vit-95"],
+    )  # fmt: skip
     which = pruning.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="everything")
     which.add_argument("--model", metavar="SPEC", help="the embeddings of one model, as `cache ls` names it")

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from clipbias.errors import ClipbiasError
 
@@ -34,10 +35,34 @@ def command_parser(verb: str, description: str, *, examples: Sequence[str] = ())
         # Not sys.argv[0]: `python -m clipbias.measure` would call itself measure.py.
         prog=f"clipbias {verb}",
         description=description,
-        epilog="\n".join(["examples:", *(f"  {line}" for line in examples)]) if examples else None,
+        epilog=_listed(examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def add_verb(verbs: Any, name: str, text: str, *, examples: Sequence[str]) -> argparse.ArgumentParser:
+    """Add a verb's own verb (``study run``, ``cache prune``), with examples below its help.
+
+    Parameters
+    ----------
+    verbs : the object that ``add_subparsers`` returns
+    name, text : str
+        The word, and one line of help.
+    examples : sequence of str
+    """
+    return verbs.add_parser(
+        name,
+        help=text,
+        description=f"{text[:1].upper()}{text[1:]}.",
+        epilog=_listed(examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _listed(examples: Sequence[str]) -> str | None:
+    return "\n".join(["examples:", *(f"  {line}" for line in examples)]) if examples else None
 
 
 def shared_options(parser: argparse.ArgumentParser) -> None:

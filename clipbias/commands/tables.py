@@ -28,7 +28,9 @@ def print_table(table: pd.DataFrame, *, title: str = "") -> None:
     from rich.table import Table
 
     terminal = sys.stdout.isatty()
-    grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    if title:  # not as the title of the grid, which would fold it to the width of the columns
+        print(title)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in table.columns:
         numeric = pd.api.types.is_numeric_dtype(table[name]) and not pd.api.types.is_bool_dtype(table[name])
         grid.add_column(

@@ -236,10 +236,16 @@ class Run:
         return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}, bool(errors)
 
     def _mine(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows of the study's models: the folder may hold others."""
+        """Return the rows of the study's models, in its order: the folder may hold others."""
         if "model" not in frame:
             return frame
-        return frame[frame["model"].astype(str).isin(self.jobs.all_models)].reset_index(drop=True)
+        place = frame["model"].astype(str).map({name: n for n, name in enumerate(self.jobs.all_models)})
+        # In the order of the study, not in that in which units happened to end: what is drawn depends on it.
+        return (
+            frame[place.notna()]
+            .loc[lambda rows: place[rows.index].sort_values(kind="stable").index]
+            .reset_index(drop=True)
+        )
 
     def _report(self, found: Done) -> int:
         from clipbias.reports import render

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from clipbias.commands.common import add_verb
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
@@ -16,8 +18,11 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("list", help="the shipped models and their cards")
-    train = verbs.add_parser("train", help="pretrain models of zoo.toml")
+    add_verb(verbs, "list", "the shipped models and their cards", examples=["clipbias zoo list"])
+    train = add_verb(
+        verbs, "train", "pretrain models of zoo.toml; goes on where it stopped",
+        examples=["clipbias zoo train", "clipbias zoo train vit-95 --out my-zoo"],
+    )  # fmt: skip
     train.add_argument("names", nargs="*", metavar="NAME", help="models of zoo.toml (default: all)")
     train.add_argument(
         "--out",

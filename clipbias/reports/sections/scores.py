@@ -15,7 +15,7 @@ from clipbias.reports.summary import ideal_of, ideals, primary
 
 COLUMNS = [
     "model", "family", "planted_rho", "planted_context", "image_set", "attribute", "probe", "metric", "group",
-    "view", "stage", "worst", "value", "ci_low", "ci_high", "distance", "strength", "n", "null_mean", "null_sd", "z", "p", "status", "reason",
+    "stage", "worst", "value", "ci_low", "ci_high", "distance", "strength", "n", "null_mean", "null_sd", "z", "p", "status", "reason",
 ]  # fmt: skip
 
 
@@ -187,8 +187,9 @@ def _extremes(ctx: Context, frame: pd.DataFrame, metric: str, attribute: str) ->
 
 def cell_key(row: pd.Series) -> dict[str, str]:
     """Return the columns that find a headline row in the table ``intrinsic``."""
-    names = ("model", "image_set", "view", "attribute", "metric", "probe", "group", "stage")
-    return {k: row[k] for k in names}
+    names = ("model", "image_set", "attribute", "metric", "probe", "group", "stage")
+    # The page's headline data has no column of views: a filter by view must not empty the charts of all pictures.
+    return {k: row[k] for k in names} | {"view": row.get("view", "global")}
 
 
 def _rejected(ctx: Context, frame: pd.DataFrame, metric: str) -> dict[str, str] | None:
@@ -198,7 +199,7 @@ def _rejected(ctx: Context, frame: pd.DataFrame, metric: str) -> dict[str, str] 
         return None
     first = part[part["attribute"] == ctx.attributes(part)[0]]
     row = first[first["image_set"] == ctx.image_sets(first)[-1]].iloc[0]
-    where = {k: row[k] for k in ("metric", "attribute", "image_set", "view", "probe", "stage")}
+    where = {k: row[k] for k in ("metric", "attribute", "image_set", "probe", "stage")} | {"view": "global"}
     found = ctx.tables["intrinsic"]
     for column, wanted in where.items():
         found = found[found[column] == wanted]

@@ -53,8 +53,10 @@ def adapt_unit(unit: AdaptUnit, *, on_step: Callable[[str], None] | None = None)
 
 
 def _key(unit: AdaptUnit, *parts: object) -> str:
+    # The budgets of other modes change nothing here.
+    recipe = unit.recipe.model_copy(update={"training": unit.recipe.training_of(unit.mode), "modes": {}})
     facts = [
         clipbias.__version__, unit.columns, unit.precision, unit.device.partition(":")[0],
-        unit.recipe.model_dump(mode="json"), unit.blind[0] if unit.blind else "", *parts,
+        recipe.model_dump(mode="json"), unit.blind[0] if unit.blind else "", *parts,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:24]

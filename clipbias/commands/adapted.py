@@ -169,6 +169,7 @@ class Run:
             facts = facts_table(self.folder.read("extrinsic")["metric"].unique())
             self.folder.merge("metrics", facts, unit=["metric"], order=False)
             self._compare_interventions()
+            self._follow_planted()
             self.folder.update_manifest(ended=now(), adapt_command=list(sys.argv))
         self.console.print(
             f"{len(self.done)} units, {kept} of them done before{' (nothing was trained)' if kept == len(self.done) else ''}"
@@ -188,6 +189,16 @@ class Run:
             print(page)
         else:
             print(self.folder.path)
+
+    def _follow_planted(self) -> None:
+        """Write how bias downstream follows what was planted, over all models of the run folder."""
+        if "models" not in self.folder.tables():
+            return
+        from clipbias.analysis.planted import planted_transfer
+
+        found = planted_transfer(self.folder.read("extrinsic"), self.folder.read("models"))
+        if len(found):
+            self.folder.write("planted_transfer", found)
 
 
 def overview(

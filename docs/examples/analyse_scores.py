@@ -36,7 +36,7 @@ with tempfile.TemporaryDirectory() as folder:
             "random_subsets": 0,
             "protocol": {"k": 50, "n_boot": 200, "n_perm": 200},
             "measurements": [
-                {"image_set": f"table:{folder}/labels.csv?images=none&id_column=image_id&attributes=gender", "attributes": ["gender"], "metrics": ["max_skew"]}
+                {"image_set": f"table:{folder}/labels.csv?images=none&id_column=image_id&attributes=gender", "probe": "", "attributes": ["gender"], "metrics": ["max_skew"]}
             ],
         },
         "this script",

@@ -362,10 +362,15 @@ def _finish(folder: RunFolder, recipe: Recipe, console) -> None:
     import pandas as pd
 
     from clipbias import probes
+    from clipbias.analysis.stability import rank_stability
     from clipbias.instrument.validity import question, summaries, validity
-    from clipbias.metrics.record import get
+    from clipbias.metrics.power import corrected_tests
+    from clipbias.metrics.record import get, registry
 
     names = list(dict.fromkeys(name for m in recipe.measurements for name in m.metrics))
+    tests = corrected_tests(folder.read("intrinsic"), {name: m.worse for name, m in registry().items()})
+    folder.write("tests", tests)
+    folder.write("stability", rank_stability(folder.read("local")))
     facts = [get(name) for name in names]
     folder.merge("metrics", unit=["metric"], order=False, frame=pd.DataFrame([
         {"metric": m.name, "title": m.about, "range_low": m.range[0], "range_high": m.range[1], "ideal": m.ideal, "unit": m.unit,

@@ -98,6 +98,22 @@ def test_a_run_folder_holds_every_table_and_the_report(study, tmp_path, capsys):
     assert (frame["status"] == "ok").mean() > 0.9
     whole = frame[(frame["probe"] == "") & (frame["status"] == "ok")]
     assert ((whole["ci_low"] <= whole["value"]) & (whole["value"] <= whole["ci_high"])).all()
+    tests = folder.read("tests")
+    assert len(tests) == frame["p"].notna().sum()
+    assert (tests["q"] >= tests["p"] - 1e-12).all()
+    assert tests["minimum_detectable"].notna().any()
+    local = folder.read("local")
+    fine = local[local["status"] == "ok"]
+    assert len(fine)
+    assert np.allclose(fine["delta"], fine["value"] - fine["global"])
+    assert set(folder.read("view_differences")["grouping"]) == {"tone", "kmeans:2"}
+    stability = folder.read("stability")
+    assert set(stability["models"]) <= {3, 4}
+    assert (stability["status"] == "ok").any()
+    cards = folder.read("views").set_index("view")
+    assert len(json.loads(cards.loc["tone=1", "words"].iloc[0])) == 5
+    assert len(json.loads(cards.loc["tone=1", "examples"].iloc[0])) == 3
+    assert {"anisotropy of images", "modality gap"} <= set(folder.read("integrity")["check"])
     page = (tmp_path / "run" / "report.html").read_text()
     assert all(model in page for model in MODELS)
     manifest = folder.manifest

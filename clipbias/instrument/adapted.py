@@ -68,7 +68,9 @@ def _without_bands(recipe: Recipe) -> Recipe:
         m.model_copy(update={"views": [v for v in m.views if "@reference" not in v]})
         for m in recipe.measurements
     ]
-    return recipe.model_copy(update={"views": views, "measurements": measurements, "random_subsets": 0})
+    return recipe.model_copy(
+        update={"views": views, "measurements": measurements, "random_subsets": 0, "local_draws": 0}
+    )
 
 
 def _texts_fit(before: Part, after: Part, measurement: Measurement) -> tuple[bool, str]:

@@ -36,6 +36,9 @@ class Measurement(BaseModel):
     metrics : list of str
     views : list of str
         Default: those of the recipe.
+    levels : str
+        Probe set whose concepts are the levels of an attribute (and perhaps a neutral word): which of them is closest
+        to an image is its resolved pronoun.
     recall_k : int
         Length of the retrieved list.
     only : dict
@@ -50,6 +53,7 @@ class Measurement(BaseModel):
     truth: str = ""
     caption: str = ""
     harmful: str = ""
+    levels: str = ""
     attributes: list[str] = Field(default_factory=list)
     metrics: list[str] = Field(min_length=1)
     views: list[str] = Field(default_factory=list)
@@ -58,13 +62,18 @@ class Measurement(BaseModel):
 
 
 class Recipe(BaseModel):
-    """Everything ``measure`` needs besides models: measurements, views, protocol."""
+    """Everything ``measure`` needs besides models: measurements, views, protocol.
+
+    ``local_draws`` bootstrap draws and permutations of view labels compare local views with the global one; 0 leaves
+    that out.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     measurements: list[Measurement] = Field(min_length=1)
     views: list[str] = Field(default_factory=lambda: ["global"], min_length=1)
     random_subsets: int = Field(200, ge=0)
+    local_draws: int = Field(100, ge=0)
     min_view: int = Field(100, ge=2)
     protocol: Protocol = Protocol()
     detail: Literal["global", "all"] = "global"

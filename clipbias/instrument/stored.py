@@ -137,6 +137,15 @@ class StoredPart(Part):
             return asked, self.numbers[np.ix_(rows, np.array(at))].T
         return asked, _unit(self.stored.texts[at]) @ self.values[rows].T  # type: ignore[index]
 
+    def level_scores(self, rows: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return the stored columns for the concepts of a probe set of levels."""
+        names = self.stored.names
+        levels = [c for c in probes.load(self.measurement.levels).concepts if c in names]
+        at = np.array([names.index(c) for c in levels], dtype=int)
+        if self.stored.texts is None:
+            return levels, self.numbers[np.ix_(rows, at)].T
+        return levels, _unit(self.stored.texts[at]) @ self.values[rows].T  # type: ignore[index]
+
     def encode(self, texts: list[str]) -> np.ndarray:
         """Return stored text embeddings by their names; nothing can be encoded without a model."""
         names = self.stored.names

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -19,6 +19,8 @@ from clipbias.data import ImageSet
 from clipbias.embedding import EmbeddingCache, embed_images, embed_texts
 from clipbias.errors import DataError, StatusError
 from clipbias.instrument import images as image_sets
+from clipbias.instrument import inputs as more_inputs
+from clipbias.instrument import local
 from clipbias.instrument.question import Question, false_positives, question
 from clipbias.instrument.recipe import Measurement, Recipe
 from clipbias.metrics import inference, integrity
@@ -297,8 +299,13 @@ class Part:
         found, left_out = self._views()
         records: list[dict] = []
         bands: list[dict] = []
+        deviations: list[dict] = []
+        differences: list[dict] = []
         for attribute in self.attributes:
             inputs = self.inputs(attribute)
+            for one, other in self._local(found, attribute, inputs):
+                deviations += one
+                differences += other
             for view in found:
                 records += self._measure(view, attribute)
                 if view.name != "global":
@@ -309,11 +316,24 @@ class Part:
         )
         return {
             "intrinsic": pd.DataFrame([{**base, "stage": "pre", **record} for record in records]),
-            "views": views.slice_cards(found, self.images, model=self.unit.model),
+            "views": views.slice_cards(
+                found,
+                self.images,
+                model=self.unit.model,
+                values=self.values,
+                names=self.concepts,
+                texts=self.texts,
+            ),
             "null_bands": pd.DataFrame([{**base, **band} for band in bands], columns=BAND_COLUMNS),
             "examples": self._examples(),
             "left_out": everything.assign(**base),
             "integrity": self.integrity().assign(**base),
+            "local": pd.DataFrame(
+                [{**base, **row} for row in deviations], columns=[*base, *local.DEVIATIONS]
+            ),
+            "view_differences": pd.DataFrame(
+                [{**base, **row} for row in differences], columns=[*base, *local.DIFFERENCES]
+            ),
         }
 
     @functools.cached_property
@@ -365,6 +385,9 @@ class Part:
             inputs["harm"] = Classification(
                 None, classes[similarity.argmax(0)], classes, harmful=harmful, **shared
             )
+        inputs |= more_inputs.composition(shared, truth)
+        if m.levels:
+            inputs |= more_inputs.pronouns(shared, truth, *self.level_scores(rows))
         if m.caption:
             # The gallery is the whole image set in every view: recall then does not change with the view's size.
             captions = table[m.caption].iloc[rows].tolist()
@@ -386,7 +409,15 @@ class Part:
                     Y=self.texts[two],
                     probe=f"tied to {levels[0]} / tied to {levels[1]}",
                 )
+            inputs |= more_inputs.group_targets(
+                self.values[rows], groups, shared["blocks"], (self.texts[one], self.texts[two]), levels
+            )
         return inputs
+
+    def level_scores(self, rows: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return the levels that have a text, and the scores of images for them, (levels, rows)."""
+        names, texts = self._ensemble(probes.load(self.measurement.levels))
+        return names, texts @ self.values[rows].T
 
     def _tied(self, attribute: str) -> tuple[list[int], list[int], tuple[str, str]] | None:
         """Return the concepts tied to two levels of an attribute in the world, as positions, and the levels."""
@@ -414,7 +445,11 @@ class Part:
                 reason = _missing(name, self.measurement)
                 records.append({**key, "n": view.size, "status": "no input", "reason": reason})
                 continue
-            each = view.name == "global" or self.recipe.detail == "all" or input_of(name) == "association"
+            each = (
+                view.name == "global"
+                or self.recipe.detail == "all"
+                or input_of(name) in ("association", "targets")
+            )
             rows = inference.evaluate(name, given, protocol=self.recipe.protocol, each=each)
             records += [{**key, **row} for row in rows]
         return records
@@ -429,12 +464,34 @@ class Part:
             {"model": self.unit.model, "metric": list(rates), "rate": list(rates.values())},
         )
 
+    def _local(
+        self, found: list[views.View], attribute: str, inputs: dict[str, Inputs]
+    ) -> Iterator[tuple[list[dict], list[dict]]]:
+        """Compare the views of each rule with all images and with each other, metric by metric."""
+        draws = self.recipe.local_draws
+        protocol = self.recipe.protocol.model_copy(update={"n_boot": draws})
+        rules: dict[str, list[views.View]] = {}
+        for view in found:
+            if view.kind != "global":
+                rules.setdefault(local.grouping_of(view), []).append(view)
+        for name in self.measurement.metrics:
+            given = _usable(name, inputs.get(input_of(name)))
+            if not draws or given is None or get(name).per_group or isinstance(given, Association):
+                continue
+            for group in rules.values():
+                try:
+                    yield local.compare(
+                        name, given, group, protocol=protocol, attribute=attribute, relabelled=draws
+                    )
+                except StatusError:  # the view's own rows say why, for example a view smaller than k
+                    continue
+
     def _bands(self, view: views.View, attribute: str, inputs: dict[str, Inputs]) -> list[dict]:
         """Return the 95 % band of random subsets like a view, and how often they reach the view's own value."""
         draws = self.recipe.random_subsets
         names = [
             n for n in self.measurement.metrics
-            if not get(n).per_group and input_of(n) != "association" and _usable(n, inputs.get(input_of(n))) is not None
+            if not get(n).per_group and input_of(n) not in ("association", "targets") and _usable(n, inputs.get(input_of(n))) is not None
         ]  # fmt: skip
         if not draws or not names:
             return []
@@ -556,6 +613,9 @@ def _missing(metric: str, measurement: Measurement) -> str:
         "retrieval": "a column of captions (caption = ...)",
         "classification": "a column with the true concept (truth = ...)",
         "harm": "a probe set of harmful words (harmful = ...)",
+        "pronouns": "a probe set with a text for each level of the attribute (levels = ...)",
+        "labels": "a column with what an image shows (truth = ...)",
+        "targets": "two sets of concepts tied to two levels of the attribute, with at least two images of each level",
         "association": "two sets of concepts tied to two levels of the attribute, with at least two images of each level",
     }.get(needs, "scores")
     return f"{metric} needs {what}; {measurement.image_set} with {measurement.probe} has none."

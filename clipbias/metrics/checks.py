@@ -39,7 +39,7 @@ def as_groups(
     """
     if levels is not None:
         labels = np.asarray(groups, dtype=object)
-        place = pd.Index(list(levels), dtype=object).get_indexer(labels)
+        place = pd.Index(list(levels), dtype=object).get_indexer(pd.Index(labels, dtype=object))
         strange = np.flatnonzero((place < 0) & ~pd.isna(labels))
         if strange.size:
             label = labels[strange[0]]

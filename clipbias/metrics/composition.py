@@ -161,10 +161,10 @@ def dependence(first: Any, second: Any) -> Dependence:
         npmi = np.where(joint == 1, 0.0, np.where(joint > 0, npmi, np.where(alone > 0, -1.0, np.nan)))
         room = np.where(joint >= alone, np.minimum(p, q) - alone, alone - np.maximum(0, p + q - 1))
         z = np.where(room > 1e-15, (joint - alone) / room, 0.0)
-    frame = {"index": list(rows), "columns": list(columns)}
+    index, header = pd.Index(list(rows), dtype=object), pd.Index(list(columns), dtype=object)
     return Dependence(
-        counts=pd.DataFrame(counts.astype(int), **frame),
+        counts=pd.DataFrame(counts.astype(int), index=index, columns=header),
         cramers_v=v,
-        npmi=pd.DataFrame(npmi, **frame),
-        ducher_z=pd.DataFrame(z, **frame),
+        npmi=pd.DataFrame(npmi, index=index, columns=header),
+        ducher_z=pd.DataFrame(z, index=index, columns=header),
     )

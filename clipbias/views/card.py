@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -48,8 +48,53 @@ def slice_card(view: View, image_set: ImageSet) -> dict:
     }  # fmt: skip
 
 
-def slice_cards(views: Iterable[View], image_set: ImageSet, *, model: str = "") -> pd.DataFrame:
+def nearest_words(
+    view: View, values: np.ndarray, names: Sequence[str], texts: np.ndarray, *, number: int = 5
+) -> list[str]:
+    """Return the words that set a view apart: their texts lie closest to where its mean departs from that of all images.
+
+    Parameters
+    ----------
+    view : View
+    values : ndarray (n, d)
+        L2-normalised image embeddings.
+    names : sequence of str
+    texts : ndarray (m, d)
+        Text embeddings of the names, L2-normalised.
+    number : int
+
+    Returns
+    -------
+    list of str
+        Closest first; empty for the view of all images, which departs nowhere.
+    """
+    away = values[view.mask].mean(0) - values.mean(0)
+    if np.linalg.norm(away) <= 1e-9:
+        return []
+    order = np.argsort(-(texts - texts.mean(0)) @ away, kind="stable")
+    return [str(names[i]) for i in order[:number]]
+
+
+def typical(view: View, values: np.ndarray, *, number: int = 3) -> np.ndarray:
+    """Return the rows of the images closest (cosine) to a view's mean embedding, closest first."""
+    rows = view.rows
+    order = np.argsort(-values[rows] @ values[rows].mean(0), kind="stable")
+    return rows[order[:number]]
+
+
+def slice_cards(
+    views: Iterable[View],
+    image_set: ImageSet,
+    *,
+    model: str = "",
+    values: np.ndarray | None = None,
+    names: Sequence[str] = (),
+    texts: np.ndarray | None = None,
+) -> pd.DataFrame:
     """Return one row per view for the run folder's table ``views``.
+
+    With embeddings of the images (``values``) a card holds typical pictures (ids of those closest to the view's mean), and
+    with texts the words that set the view apart; both are JSON lists.
 
     ``composition``, ``effective_groups`` and ``unknown`` are JSON, as their keys differ between image sets.
     ``model`` is the model whose space made the view; empty when the view does not depend on one.
@@ -59,6 +104,9 @@ def slice_cards(views: Iterable[View], image_set: ImageSet, *, model: str = "") 
         card = slice_card(view, image_set)
         for name in ("composition", "effective_groups", "unknown"):
             card[name] = json.dumps(card[name])
+        words = [] if values is None or texts is None else nearest_words(view, values, names, texts)
+        examples = [] if values is None else [image_set.ids[i] for i in typical(view, values)]
+        card |= {"words": json.dumps(words), "examples": json.dumps(examples)}
         rows.append({"model": model, "image_set": image_set.name, **card})
     columns = [
         "model",
@@ -71,7 +119,7 @@ def slice_cards(views: Iterable[View], image_set: ImageSet, *, model: str = "") 
         "composition",
         "effective_groups",
     ]
-    return pd.DataFrame(rows, columns=[*columns, "unknown"])
+    return pd.DataFrame(rows, columns=[*columns, "unknown", "words", "examples"])
 
 
 def effective_number(shares: np.ndarray) -> float:

@@ -6,11 +6,11 @@ import json
 
 import pandas as pd
 import pytest
+import real_layout
 
 from clipbias import adapt
 from clipbias.results.run import RunFolder
 from clipbias.tasks.files import from_files
-import real_layout
 
 MODEL = "zoo:resnet-50"
 

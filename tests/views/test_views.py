@@ -14,6 +14,7 @@ from clipbias import views
 from clipbias.data import ImageSet
 from clipbias.errors import DataError, StatusError
 from clipbias.views import View
+from clipbias.views.card import nearest_words, typical
 
 
 def image_set(n: int = 12) -> ImageSet:
@@ -300,3 +301,14 @@ def test_a_view_checks_itself():
         View("x", "glob", np.ones(3, bool), "")
     with pytest.raises(StatusError, match="holds no image"):
         View("x", "global", np.zeros(3, bool), "")
+
+
+def test_cards_name_the_words_and_pictures_that_set_a_view_apart():
+    values = np.array([[1.0, 0, 0], [0.9, 0.1, 0], [0.2, 0.9, 0], [0, 1.0, 0], [0, 0.8, 0.6]])
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    texts = np.eye(3)
+    view = View("half", "predicate", np.array([False, False, True, True, True]), "")
+    assert nearest_words(view, values, ["dog", "cat", "tree"], texts, number=2) == ["cat", "tree"]
+    assert nearest_words(View("global", "global", np.ones(5, bool), ""), values, ["dog"], texts[:1]) == []
+    mean = values[2:].mean(0)
+    assert typical(view, values, number=1).tolist() == [2 + int((values[2:] @ mean).argmax())]

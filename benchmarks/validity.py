@@ -32,8 +32,11 @@ from clipbias.embedding import EmbeddingCache
 from clipbias.errors import StatusError
 from clipbias.instrument import images as image_sets
 from clipbias.instrument import recipe as recipes
-from clipbias.instrument.unit import Part, Unit, input_of, model_facts
+from clipbias.instrument.inputs import input_of
+from clipbias.instrument.part import Part
+from clipbias.instrument.unit import model_facts
 from clipbias.instrument.validity import question, summaries
+from clipbias.instrument.work import Unit
 from clipbias.metrics import inference, registry
 from clipbias.metrics.record import Metric
 from clipbias.models import load_model
@@ -160,7 +163,8 @@ def main() -> int:
         if name in by_probe:
             value = planted[planted["metric"] == name].set_index("model")[["value", "unsigned"]]
         else:
-            off = own.set_index("model")["value"] - (0 if np.isnan(m.ideal) else m.ideal)
+            # One row per model: a test's own row and the mean over its one probe are the same number.
+            off = own[own["probe"] == ""].set_index("model")["value"] - (0 if np.isnan(m.ideal) else m.ideal)
             value = pd.DataFrame(
                 {"value": off * TOWARDS.get(name, 0) if name in TOWARDS else off.abs(), "unsigned": off.abs()}
             )

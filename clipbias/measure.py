@@ -259,7 +259,7 @@ def measure(
     from clipbias.instrument import images
     from clipbias.instrument.recipe import load
     from clipbias.instrument.stored import measure_one
-    from clipbias.instrument.unit import Unit
+    from clipbias.instrument.work import Unit
     from clipbias.results.run import RunFolder, new_manifest, now
 
     recipe = recipe or load()
@@ -370,7 +370,8 @@ def _finish(folder: RunFolder, recipe: Recipe, console) -> None:
     names = list(dict.fromkeys(name for m in recipe.measurements for name in m.metrics))
     tests = corrected_tests(folder.read("intrinsic"), {name: m.worse for name, m in registry().items()})
     folder.write("tests", tests)
-    folder.write("stability", rank_stability(folder.read("local")))
+    if "local" in folder.tables():  # a run made before local views were compared has none
+        folder.write("stability", rank_stability(folder.read("local")))
     facts = [get(name) for name in names]
     folder.merge("metrics", unit=["metric"], order=False, frame=pd.DataFrame([
         {"metric": m.name, "title": m.about, "range_low": m.range[0], "range_high": m.range[1], "ideal": m.ideal, "unit": m.unit,

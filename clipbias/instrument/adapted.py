@@ -7,9 +7,11 @@ import pandas as pd
 
 from clipbias.embedding import EmbeddingCache
 from clipbias.instrument import images as image_sets
+from clipbias.instrument.part import Part
 from clipbias.instrument.recipe import Measurement, Recipe
 from clipbias.instrument.recipe import load as load_recipe
-from clipbias.instrument.unit import Part, Unit, model_facts
+from clipbias.instrument.unit import model_facts
+from clipbias.instrument.work import Unit
 from clipbias.models.clip import Clip
 from clipbias.results import rows as result_rows
 from clipbias.tasks.unit import Hooks

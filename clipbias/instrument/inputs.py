@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from clipbias.data.imageset import UNKNOWN
-from clipbias.metrics.inputs import Labels, Pronouns
+from clipbias.metrics.inference import Inputs
+from clipbias.metrics.inputs import Classification, Labels, Pronouns
+from clipbias.metrics.record import get
 from clipbias.metrics.targets import Targets
 
 
@@ -71,3 +73,14 @@ def group_targets(
     x, y = (values[own] for own in rows)
     probe = f"{levels[0]} / {levels[1]}"
     return {"targets": Targets(A=tied[0], B=tied[1], X=x, Y=y, probe=probe, paired=paired)}
+
+
+def input_of(metric: str) -> str:
+    """Return which input a metric reads: the kind it needs, with harm apart, whose classes are more."""
+    return "harm" if metric.startswith("harm") else get(metric).needs
+
+
+def usable(metric: str, given: Inputs | None) -> Inputs | None:
+    """Return the input if the metric can be taken of it: recalls and odds need the true class."""
+    needs_truth = isinstance(given, Classification) and get(metric).within_class
+    return None if needs_truth and given.y_true is None else given  # type: ignore[union-attr]

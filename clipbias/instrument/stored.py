@@ -12,8 +12,10 @@ from clipbias import probes
 from clipbias.data import ImageSet
 from clipbias.errors import DataError, ModelError, nearest
 from clipbias.instrument import images as image_sets
+from clipbias.instrument.part import Part
 from clipbias.instrument.recipe import Measurement, Recipe
-from clipbias.instrument.unit import Measured, Part, Unit, measure_unit, plan_unit, put_together, unit_key
+from clipbias.instrument.unit import measure_unit, plan_unit, put_together, unit_key
+from clipbias.instrument.work import Measured, Unit
 from clipbias.metrics import integrity
 from clipbias.models.stored import Stored, is_stored, load_stored
 

@@ -7,8 +7,8 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from clipbias.analysis import correlate
+from clipbias.instrument.bands import TIED
 from clipbias.instrument.question import Question, question
-from clipbias.instrument.unit import TIED
 from clipbias.metrics.record import get
 from clipbias.probes.world import ties
 

@@ -14,7 +14,7 @@ from clipbias.study_parts.schema import STEPS
 
 if TYPE_CHECKING:
     from clipbias.instrument.recipe import Recipe
-    from clipbias.instrument.unit import Unit
+    from clipbias.instrument.work import Unit
     from clipbias.tasks.unit import AdaptUnit
 
 
@@ -107,7 +107,7 @@ class Jobs:
 
     def measure_units(self) -> list[Unit]:
         """The units of ``measure``, as it makes them."""
-        from clipbias.instrument.unit import Unit
+        from clipbias.instrument.work import Unit
 
         given = self.measuring
         facts = {k: given[k] for k in ("device", "precision", "max_bad") if k in given}

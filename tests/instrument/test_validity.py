@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from clipbias.instrument.unit import TIED as TOWARDS
+from clipbias.instrument.bands import TIED as TOWARDS
 from clipbias.instrument.validity import question, summaries, validity
 from clipbias.results import rows
 

@@ -406,7 +406,7 @@ def test_a_dry_run_lists_every_unit_with_its_cost_and_writes_nothing(file, verbs
     assert told.count("to do") >= 3 + 2 * (2 + 3 + 2) + 2  # one baseline for each architecture
     assert "blind" in told
     assert "seed 1" in told  # second seeds of the first two models
-    assert "21 of 21 units to do (measure 3, adapt 16, analyze 1, report 1); about" in told
+    assert "19 of 19 units to do (measure 3, adapt 14, analyze 1, report 1); about" in told
     assert not verbs.calls
     assert not (file.parent / "run").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
@@ -28,6 +29,9 @@ def add_agreement(
         if wide.shape[0] >= 4 and wide.shape[1] >= 2:
             found = agreement(wide, resamples=min(question.resamples, 1999), seed=seed)
             out.add("agreement", found.assign(side=side, attribute=attribute), question)
+
+
+NUMBERS = ("half", "value", "ci_low", "ci_high")
 
 
 def add_reliability(
@@ -57,14 +61,16 @@ def add_reliability(
             except StatusError as error:
                 rows.append(row | {"status": error.status, "reason": error.reason})
                 continue
-            numbers = {k: getattr(found, k) for k in ("half", "value", "ci_low", "ci_high")}
+            numbers = {k: getattr(found, k) for k in NUMBERS}
             rows.append(row | numbers | {"status": "ok", "reason": ""})
             own = {k: wanted.get(k if k in on else f"{side}_{k}") for k in named}
             if own == named:
                 primary[side] = wide
     if len(primary) == 2:
         rows.append(_corrected(primary, seed))
-    out.add("reliability", pd.DataFrame(rows), question)
+    # Rows without a number (two models, say) still have its columns: readers of the table count on them.
+    bare: dict[str, object] = dict.fromkeys(NUMBERS, math.nan)
+    out.add("reliability", pd.DataFrame([bare | row for row in rows]), question)
 
 
 def _over_random_views(

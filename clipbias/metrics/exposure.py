@@ -47,10 +47,7 @@ class Exposure(Shown):
 )  # fmt: skip
 def _exposure(t: RankingTally) -> np.ndarray:
     """Mean 1/log2(rank + 1) of a group's images over that of all images, minus 1."""
-    mean = t.positional(discounts(int(t.n.max())))
-    size = t.totals[:, None, :]
-    overall = np.where(size > 0, mean * size, 0).sum(-1) / t.n[:, None]
-    return mean / overall[..., None] - 1
+    return _above_average(t, t.positional(discounts(int(t.n.max()))))
 
 
 @metric(
@@ -64,6 +61,13 @@ def _exposure_gap(t: RankingTally) -> np.ndarray:
     return 1 - np.nanmin(mean, -1) / np.nanmax(mean, -1)
 
 
+def _above_average(t: RankingTally, mean: np.ndarray) -> np.ndarray:
+    """Return each group's mean over that of all images, minus 1."""
+    size = t.totals[:, None, :]
+    overall = np.where(size > 0, mean * size, 0).sum(-1) / t.n[:, None]
+    return mean / overall[..., None] - 1
+
+
 def _attention(t: RankingTally) -> np.ndarray:
     return t.positional(100 * PATIENCE * (1 - PATIENCE) ** np.arange(int(t.n.max())))
 
@@ -75,9 +79,7 @@ def _attention(t: RankingTally) -> np.ndarray:
 )  # fmt: skip
 def _awrf(t: RankingTally) -> np.ndarray:
     """Mean attention p(1 - p)^(rank - 1) of a group's images over that of all images, minus 1; p = .01."""
-    mean, size = _attention(t), t.totals[:, None, :]
-    overall = np.where(size > 0, mean * size, 0).sum(-1) / t.n[:, None]
-    return mean / overall[..., None] - 1
+    return _above_average(t, _attention(t))
 
 
 @metric(

@@ -226,7 +226,35 @@ class Classification(_Rated):
 
 
 @dataclass(frozen=True, eq=False)
-class Retrieval(_Rated):
+class _ByProbe(_Rated):
+    """Items that belong to one probe each; without labels there is one probe, ``""``."""
+
+    @property
+    def _labels(self) -> Any:
+        raise NotImplementedError
+
+    @property
+    def _probe(self) -> tuple[np.ndarray, tuple[Any, ...]]:
+        labels = [""] * self.n if self._labels is None else self._labels
+        return self._keep("probe", lambda: as_groups(labels, self.n))
+
+    @property
+    def probes(self) -> list[str]:
+        """Names of the probes."""
+        return [str(p) for p in self._probe[1]]
+
+    @property
+    def _classes(self) -> np.ndarray | None:
+        return self._probe[0]
+
+    @property
+    def _among(self) -> np.ndarray:
+        """Which items belong to which probe, (P, n)."""
+        return self._probe[0][None] == np.arange(len(self._probe[1]))[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Retrieval(_ByProbe):
     """Queries that each look for one wanted item in a gallery shared by all groups.
 
     Attributes
@@ -262,26 +290,16 @@ class Retrieval(_Rated):
         return len(self.similarity)
 
     @property
-    def _probe(self) -> tuple[np.ndarray, tuple[Any, ...]]:
-        labels = [""] * self.n if self.probes_of is None else self.probes_of
-        return self._keep("probe", lambda: as_groups(labels, self.n))
-
-    @property
-    def probes(self) -> list[str]:
-        """Names of the probes."""
-        return [str(p) for p in self._probe[1]]
-
-    @property
-    def _classes(self) -> np.ndarray | None:
-        return self._probe[0]
+    def _labels(self) -> Any:
+        return self.probes_of
 
     def _facts(self) -> dict[str, np.ndarray]:
-        among = self._probe[0][None] == np.arange(len(self._probe[1]))[:, None]
+        among = self._among
         return {"hit": hits(self.similarity, self.target, self.k)[None] * among, "among": among}
 
 
 @dataclass(frozen=True, eq=False)
-class Pronouns(_Rated):
+class Pronouns(_ByProbe):
     """Images of people whose pronoun (or gender word) a model had to choose; occupations are the probes.
 
     Attributes
@@ -312,21 +330,11 @@ class Pronouns(_Rated):
         return len(self.predicted)
 
     @property
-    def _probe(self) -> tuple[np.ndarray, tuple[Any, ...]]:
-        labels = [""] * self.n if self.occupations is None else self.occupations
-        return self._keep("probe", lambda: as_groups(labels, self.n))
-
-    @property
-    def probes(self) -> list[str]:
-        """Names of the occupations."""
-        return [str(p) for p in self._probe[1]]
-
-    @property
-    def _classes(self) -> np.ndarray | None:
-        return self._probe[0]
+    def _labels(self) -> Any:
+        return self.occupations
 
     def _facts(self) -> dict[str, np.ndarray]:
-        among = self._probe[0][None] == np.arange(len(self._probe[1]))[:, None]
+        among = self._among
         codes, names = self.coded
         said = np.array([str(p) for p in self.predicted], dtype=object)
         right = said == np.array([str(name) for name in names], dtype=object)[codes]

@@ -1,6 +1,6 @@
 """A line of proof for every metric: does it follow planted bias, stay quiet where there is none, and repeat itself?
 
-    python benchmarks/validity.py --out docs/validity.csv                       # all zoo models, some minutes
+    python benchmarks/validity.py --out benchmarks/validity.csv                  # all zoo models, some minutes
     python benchmarks/validity.py --coverage benchmarks/coverage.csv --out ...  # with the interval coverage
 
 Every registered metric is measured on the embedded world (all images, perceived gender) for every zoo model whose bias is

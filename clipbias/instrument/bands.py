@@ -62,7 +62,13 @@ class Bands:
         self, names: list[str], attribute: str, inputs: dict[str, Inputs], masks: np.ndarray
     ) -> dict[tuple[str, str], np.ndarray]:
         """Return each metric's mean over probes in each subset, and C-ASC towards the ties, by probe and metric."""
-        found = {("", name): self._of_subsets(name, inputs[input_of(name)], masks) for name in names}
+        by_input: dict[str, list[str]] = {}
+        for name in names:
+            by_input.setdefault(input_of(name), []).append(name)
+        means: dict[str, np.ndarray] = {}
+        for kind, some in by_input.items():
+            means |= self._of_subsets(some, inputs[kind], masks)
+        found = {("", name): means[name] for name in names}
         tied = self.part.tied(attribute)
         by_concept = inputs["ranking"].probes == self.part.concepts  # type: ignore[union-attr]
         wanted = "association" in inputs and "c_asc" in self.part.measurement.metrics
@@ -70,15 +76,18 @@ class Bands:
             found[TIED, "c_asc"] = self._towards_ties(tied, inputs["ranking"], masks)
         return found
 
-    def _of_subsets(self, name: str, given: Inputs, masks: np.ndarray) -> np.ndarray:
-        """Return a metric's mean over probes in each subset of the images, (m,); NaN where undefined."""
+    def _of_subsets(self, names: list[str], given: Inputs, masks: np.ndarray) -> dict[str, np.ndarray]:
+        """Return each metric's mean over probes in each subset of the images, (m,); NaN where undefined."""
         try:
-            values = inference.point_values(name, given, masks, protocol=self.part.recipe.protocol)
+            found = inference.subset_values(names, given, masks, protocol=self.part.recipe.protocol)
         except StatusError:  # the view's own row says why, for example k larger than n
-            return np.full(len(masks), np.nan)
-        have = ~np.isnan(values)
-        # −inf (a group absent from a list) stays in the mean over probes, as it does in the view's own row.
-        return np.where(have, values, 0).sum(1) / np.where(have.any(1), have.sum(1), np.nan)
+            return {name: np.full(len(masks), np.nan) for name in names}
+        means = {}
+        for name, values in found.items():
+            have = ~np.isnan(values)
+            # −inf (a group absent from a list) stays in the mean over probes, as it does in the view's own row.
+            means[name] = np.where(have, values, 0).sum(1) / np.where(have.any(1), have.sum(1), np.nan)
+        return means
 
     def _towards_ties(
         self, tied: tuple[list[int], list[int], tuple[str, str]], given: Inputs, masks: np.ndarray

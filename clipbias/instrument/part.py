@@ -310,14 +310,16 @@ class Part:
         for view in found:
             if view.kind != "global":
                 rules.setdefault(local.grouping_of(view), []).append(view)
+        by_input: dict[str, list[str]] = {}  # metrics of one input share its draws
         for name in self.measurement.metrics:
             given = usable(name, inputs.get(input_of(name)))
-            if not draws or given is None or get(name).per_group or isinstance(given, Association):
-                continue
+            if draws and given is not None and not get(name).per_group and not isinstance(given, Association):
+                by_input.setdefault(input_of(name), []).append(name)
+        for kind, names in by_input.items():
             for group in rules.values():
                 try:
                     yield local.compare(
-                        name, given, group, protocol=protocol, attribute=attribute, relabelled=draws
+                        names, inputs[kind], group, protocol=protocol, attribute=attribute, relabelled=draws
                     )
                 except StatusError:  # the view's own rows say why, for example a view smaller than k
                     continue

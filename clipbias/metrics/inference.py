@@ -133,11 +133,36 @@ def point_values(
     levels = [str(level) for level in inputs.coded[1]]
     if m.per_group and group not in levels:
         raise DataError(f"{m.name} has a value for each group; name one with group=: {levels}.")
-    # A few hundred masks over ten thousand images: chunks keep the temporary arrays small.
-    step = max(1, 4_000_000 // inputs.n)
-    parts = [m.kernel(inputs.subsets(masks[i : i + step], protocol, m)) for i in range(0, len(masks), step)]
-    out = np.concatenate(parts)
+    out = subset_values([m], inputs, masks, protocol=protocol)[m.name]
     return out[..., levels.index(group)] if m.per_group and group is not None else out
+
+
+def subset_values(
+    metrics: Iterable[str | Metric], inputs: Inputs, weights: np.ndarray, *, protocol: Protocol = STRICT
+) -> dict[str, np.ndarray]:
+    """Values of several metrics on many subsets (or resamples) of the images; what they count is counted once.
+
+    Parameters
+    ----------
+    metrics : iterable of str or Metric
+        Of the kind that the inputs are for.
+    weights : array (m, n)
+        Masks, or how often each image counts.
+
+    Returns
+    -------
+    dict
+        Name -> (m, P), or (m, P, G) for a metric with one value per group; NaN where undefined.
+    """
+    asked = [get(m) if isinstance(m, str) else m for m in metrics]
+    # A few hundred rows over ten thousand images: chunks keep the temporary arrays small.
+    step = max(1, 4_000_000 // inputs.n)
+    parts: dict[str, list[np.ndarray]] = {m.name: [] for m in asked}
+    for start in range(0, len(weights), step):
+        tally = inputs.subsets(weights[start : start + step], protocol, asked[0])
+        for m in asked:
+            parts[m.name].append(m.kernel(tally))
+    return {name: np.concatenate(found) for name, found in parts.items()}
 
 
 def _refuse(m: Metric, inputs: Inputs, protocol: Protocol) -> None:

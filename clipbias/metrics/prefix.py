@@ -7,6 +7,9 @@ stands. Summed by parts it is one term per *image*: with ``f(c) = c ln c`` and d
 
 for an image at position t that is the j-th of its group g. That costs n instead of n x G logarithms per
 draw, and the logarithms are the same for all draws.
+
+Prefixes that end inside a block of tied images have the expected counts, which grow linearly through the block.
+They are left out of the sum by parts (weight 0 in its tails) and added one by one: usually they are few.
 """
 
 from __future__ import annotations
@@ -41,26 +44,34 @@ def prefix_divergence(order: Order, draws: Draws, reference: np.ndarray, depth: 
     small = np.uint8 if draws.n_groups < 256 else np.int16
     known = draws.codes.astype(small)
     counts = draws.weights
-    if counts is not None and counts.max() <= 1:
-        counts = counts.astype(bool)
-    step = max(1, _CHUNK // order.order.shape[1])
+    live = None
+    if counts is not None:
+        used = counts.any(0)
+        live = None if used.all() else used  # images that no draw has need not be walked over
+        if counts.max() <= 1:
+            counts = counts.astype(bool)
     for p, images in enumerate(order.order):
         block = None if order.whole else order.block[p]
+        if live is not None:
+            stay = live[images]
+            images = images[stay]
+            block = None if block is None else block[stay]
+        if block is not None and (np.diff(block) > 0).all():
+            block = None  # the tied images are not among those that are drawn
+        step = max(1, _CHUNK // images.size)
         for start in range(0, draws.size, step):
             rows = slice(start, min(start + step, draws.size))
             codes = known[rows].take(images, axis=1) if known.ndim == 2 else known[images]
             codes = np.broadcast_to(codes, (rows.stop - start, images.size))
             weights = None if counts is None else counts[rows].take(images, axis=1)
-            q, d = reference[rows], depth[rows]
-            if block is None:
-                out[rows, p] = _by_image(codes, weights, q, d)
-            else:
-                out[rows, p] = _by_prefix(codes, weights, block, q, d)
+            out[rows, p] = _divergence(codes, weights, block, reference[rows], depth[rows])
     return np.maximum(out, 0.0)  # rounding may leave -1e-17 for a list that equals its reference
 
 
-def _by_image(codes: np.ndarray, weights: np.ndarray | None, q: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Sum by parts; codes (D, n) in ranked order, no ties between different images."""
+def _divergence(
+    codes: np.ndarray, weights: np.ndarray | None, block: np.ndarray | None, q: np.ndarray, depth: np.ndarray
+) -> np.ndarray:
+    """Return the mean divergence of draws; codes and weights (D, n) in ranked order, block (n,) where images are tied."""
     draws, n_groups = q.shape
     if weights is None:
         sequence = codes
@@ -69,24 +80,17 @@ def _by_image(codes: np.ndarray, weights: np.ndarray | None, q: np.ndarray, dept
         sequence = codes[weights] if weights.dtype == bool else np.repeat(codes.ravel(), weights.ravel())
         lengths = weights.sum(1, dtype=np.int64)
     longest = int(lengths.max())
-    a = discounts(longest)
     position = np.arange(1, longest + 1)
-    inner = np.concatenate([[0.0], np.cumsum(a / position)])
+    a = discounts(longest)
     norm, entropy = np.cumsum(a), np.cumsum(a * np.log(position))
-    logs = position * np.log(position)
-    step = np.diff(logs, prepend=0.0)
-    same = bool((lengths == lengths[0]).all() and (depth == depth[0]).all())
-    sequence = sequence.ravel()
-    if same:
-        tail = np.tile(np.maximum(inner[depth[0]] - inner[:-1], 0), draws)
-    else:
-        start = np.repeat(np.cumsum(lengths) - lengths, lengths)
-        at = np.arange(sequence.size) - start
-        tail = np.maximum(np.repeat(inner[depth], lengths) - inner[at], 0)
-    ends = np.cumsum(lengths)
-    total = np.zeros(draws)
+    step = np.diff(position * np.log(position), prepend=0.0)
     with np.errstate(divide="ignore"):
         log_q = np.log(q)
+    inside = None if block is None else _Inside(codes, weights, block, n_groups, depth)
+    tail = _tails(a / position, lengths, depth, inside)
+    sequence = sequence.ravel()
+    ends = np.cumsum(lengths)
+    total = np.zeros(draws)
     for g in range(n_groups):
         places = np.flatnonzero(sequence == g)
         if not places.size:
@@ -101,26 +105,62 @@ def _by_image(codes: np.ndarray, weights: np.ndarray | None, q: np.ndarray, dept
             row = np.repeat(np.arange(draws), counts)
             rank = np.arange(places.size) - first[row]
             total += np.bincount(row, worth * (step[rank] - log_q[row, g]), minlength=draws)
+    if inside is not None:
+        total += inside.sums(a, log_q)
     return (total - entropy[depth - 1]) / norm[depth - 1]
 
 
-def _by_prefix(
-    codes: np.ndarray, weights: np.ndarray | None, block: np.ndarray, q: np.ndarray, depth: np.ndarray
-) -> np.ndarray:
-    """Prefix by prefix, for rankings with ties: inside a tied block the expected count grows linearly."""
-    out = np.empty(len(codes))
-    n_groups, n_blocks = q.shape[1], int(block[-1]) + 1
-    for d in range(len(codes)):
-        weight = np.ones(block.size) if weights is None else weights[d].astype(float)
-        cell = np.bincount(block * n_groups + codes[d], weight, minlength=n_blocks * n_groups)
-        counts = np.concatenate(
-            [np.zeros((1, n_groups)), np.cumsum(cell.reshape(n_blocks, n_groups), axis=0)]
-        )
-        i = np.arange(1, depth[d] + 1)
-        ends = counts.sum(1)
-        shares = np.stack([np.interp(i, ends, counts[:, g]) for g in range(n_groups)], axis=1) / i[:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            terms = np.where(shares > 0, shares * np.log(shares / q[d]), 0.0)
-        a = discounts(depth[d])
-        out[d] = (terms.sum(1) @ a) / a.sum()
-    return out
+def _tails(density: np.ndarray, lengths: np.ndarray, depth: np.ndarray, inside: _Inside | None) -> np.ndarray:
+    """Return sum_{t <= i <= depth} a_i / i for every position t of every draw, one draw after the other."""
+    draws, longest = len(lengths), density.size
+    if inside is None and (lengths == lengths[0]).all() and (depth == depth[0]).all():
+        inner = np.concatenate([[0.0], np.cumsum(density)])
+        return np.tile(np.maximum(inner[depth[0]] - inner[:-1], 0), draws)
+    each = np.where(np.arange(longest) < depth[:, None], density, 0.0)
+    if inside is not None:
+        each[inside.draw, inside.prefix - 1] = 0.0
+    tails = np.cumsum(each[:, ::-1], axis=1)[:, ::-1]
+    return tails[np.arange(longest) < lengths[:, None]]
+
+
+class _Inside:
+    """The prefixes that end inside a block of ties, in all draws: whose they are, how long, what they hold."""
+
+    def __init__(
+        self,
+        codes: np.ndarray,
+        weights: np.ndarray | None,
+        block: np.ndarray,
+        n_groups: int,
+        depth: np.ndarray,
+    ) -> None:
+        starts = np.flatnonzero(np.diff(block, prepend=-1))
+        ends = np.append(starts[1:], block.size)
+        tied = ends - starts > 1
+        starts, ends = starts[tied], ends[tied]
+        # Images of each group before a block and in it, (G, D, blocks).
+        self.before = np.empty((n_groups, len(codes), starts.size), np.int32)
+        self.held = np.empty_like(self.before)
+        ones = np.ones(codes.shape, bool) if weights is None else weights
+        for g in range(n_groups):
+            running = np.cumsum(ones * (codes == g), axis=1, dtype=np.int32)
+            self.before[g] = np.where(starts > 0, running[:, starts - 1], 0)
+            self.held[g] = running[:, ends - 1] - self.before[g]
+        sizes = self.held.sum(0).ravel()
+        many = np.maximum(sizes - 1, 0).astype(np.int64)
+        where = np.repeat(np.arange(many.size), many)
+        nth = np.arange(where.size) - np.repeat(np.cumsum(many) - many, many) + 1
+        draw = where // max(1, starts.size)
+        prefix = self.before.sum(0).ravel()[where] + nth
+        keep = prefix <= depth[draw]
+        self.draw, self.prefix, self.where = draw[keep], prefix[keep], where[keep]
+        self.part = nth[keep] / sizes[self.where]
+
+    def sums(self, a: np.ndarray, log_q: np.ndarray) -> np.ndarray:
+        """Return their part of each draw's sum, without the entropy of the position, (D,)."""
+        total = np.zeros(self.where.size)
+        for g, (before, held) in enumerate(zip(self.before, self.held, strict=True)):
+            count = before.ravel()[self.where] + held.ravel()[self.where] * self.part
+            with np.errstate(divide="ignore", invalid="ignore"):
+                total += np.where(count > 0, count * (np.log(count) - log_q[self.draw, g]), 0.0)
+        return np.bincount(self.draw, total * a[self.prefix - 1] / self.prefix, minlength=len(log_q))

@@ -125,20 +125,23 @@ class RankingTally:
         guess = int(1.5 * (self.k / (self.n / weights.shape[1])).max()) + 32
         for p, whole in enumerate(order.order):
             block = order.block[p]
-            images = whole if block is not None else whole[:guess]
-            ranked = weights.take(images, axis=1)
-            while len(images) < len(whole) and (ranked.sum(1) < k[:, 0]).any():
-                images = whole[: 2 * len(images)]
+            images, ranked = whole[:0], weights[:, :0]
+            while not len(images) or (len(images) < len(whole) and (ranked.sum(1) < k[:, 0]).any()):
+                reach = 2 * len(images) or guess
+                if block is not None and reach < len(whole):  # never through the middle of a tied block
+                    reach = int(np.searchsorted(block, block[reach - 1], side="right"))
+                images = whole[:reach]
                 ranked = weights.take(images, axis=1)
             if block is not None:
-                starts = np.flatnonzero(np.diff(block, prepend=-1))
+                inside = block[: len(images)]
+                starts = np.flatnonzero(np.diff(inside, prepend=-1))
                 ranked = ranked.astype(np.float64)  # fractions; whole numbers are exact in float32
                 size = np.add.reduceat(ranked, starts, axis=1)
                 before = np.cumsum(size, axis=1) - size
                 part = np.clip(k - before, 0, size) / np.maximum(size, 1)
                 if order.whole:
                     part = np.ceil(part)
-                ranked *= part[:, block]
+                ranked *= part[:, inside]
             else:
                 room = k - np.cumsum(ranked, axis=1) + ranked
                 ranked = np.clip(room, 0, ranked, out=room)

@@ -28,7 +28,7 @@ def test_a_bias_in_one_view_only_is_found_there(people):
     # Ranked inside each view the other places are neutral.
     given = Ranking(scores, ["p", "q"], gender)
     rows, differences = local.compare(
-        "max_skew", given, views_of(place), protocol=PROTOCOL, attribute="gender", relabelled=60
+        ["max_skew"], given, views_of(place), protocol=PROTOCOL, attribute="gender", relabelled=60
     )
     by_view = {r["view"]: r for r in rows}
     sea = place == "sea"
@@ -50,7 +50,7 @@ def test_views_of_nothing_do_not_differ(people):
     for _ in range(12):
         given = Ranking(rng.normal(size=(2, 240)), ["p", "q"], gender)
         rows, differences = local.compare(
-            "max_skew", given, views_of(place), protocol=PROTOCOL, attribute="gender", relabelled=40
+            ["max_skew"], given, views_of(place), protocol=PROTOCOL, attribute="gender", relabelled=40
         )
         p.append(differences[0]["p"])
         labels.append(differences[0]["p_labels"])
@@ -65,7 +65,7 @@ def test_whole_clusters_are_relabelled_together(people):
     twins = np.repeat(np.arange(120), 2)
     given = Ranking(rng.normal(size=(1, 240)), ["p"], gender, blocks=twins, strata=twins)
     _, differences = local.compare(
-        "max_skew", given, views_of(place), protocol=PROTOCOL, attribute="gender", relabelled=30
+        ["max_skew"], given, views_of(place), protocol=PROTOCOL, attribute="gender", relabelled=30
     )
     assert 0 < differences[0]["p_labels"] <= 1
 
@@ -76,7 +76,7 @@ def test_overlapping_views_are_compared_with_the_global_one_only(people):
     second = View("text:b@100", "text", np.arange(240) < 150, "")
     given = Ranking(rng.normal(size=(1, 240)), ["p"], gender)
     rows, differences = local.compare(
-        "max_skew", given, [first, second], protocol=PROTOCOL, attribute="gender", relabelled=10
+        ["max_skew"], given, [first, second], protocol=PROTOCOL, attribute="gender", relabelled=10
     )
     assert len(rows) == 2
     assert differences == []
@@ -86,7 +86,7 @@ def test_a_view_without_a_group_has_a_reason(people):
     rng, place, gender = people
     given = Ranking(rng.normal(size=(1, 240)), ["p"], gender)
     lonely = View("where:women", "predicate", (gender == "f") & (place == "sea"), "")
-    rows, _ = local.compare("min_skew", given, [lonely], protocol=PROTOCOL, attribute="gender")
+    rows, _ = local.compare(["min_skew"], given, [lonely], protocol=PROTOCOL, attribute="gender")
     assert rows[0]["status"] in ("ok", "undefined")
     assert (
         local.grouping_of(View("kmeans:4@reference/2", "kmeans", gender == "f", "")) == "kmeans:4@reference"

@@ -21,6 +21,7 @@ from clipbias.metrics import (
     composition,
     dependence,
     direct_bias,
+    draws,
     ect,
     evaluate,
     get,
@@ -37,6 +38,8 @@ from clipbias.metrics import (
     rnsb,
 )
 from clipbias.metrics.power import corrected_tests
+from clipbias.metrics.prefix import prefix_divergence
+from clipbias.metrics.tally import Order
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "neutral.py"
 BARE = Protocol(k=4, n_boot=0, n_perm=0, min_group=1)
@@ -296,3 +299,41 @@ def test_random_slices_do_not_look_biased(neutral, name):
     assert abs(row["mean"]) <= 0.12
     assert abs(row["sd"] - 1) <= 0.12
     assert row["fires"] <= 0.08
+
+
+def _by_hand(order, codes, weight, q):
+    """Divergence of every prefix, with the expected counts inside tied blocks; plain loops."""
+    images = order.order[0]
+    block = np.arange(images.size) if order.block[0] is None else order.block[0]
+    counts, total, norm, place = np.zeros(len(q)), 0.0, 0.0, 0
+    for b in np.unique(block):
+        inside = images[block == b]
+        held = np.bincount(codes[inside], weight[inside], minlength=len(q))
+        for j in range(1, int(held.sum()) + 1):
+            place += 1
+            share = (counts + held * j / held.sum()) / place
+            a = 1 / math.log2(place + 1)
+            total += a * sum(s * math.log(s / r) for s, r in zip(share, q, strict=True) if s > 0)
+            norm += a
+        counts = counts + held
+    return total / norm
+
+
+@pytest.mark.parametrize("levels", [3, 12, 10_000])
+@pytest.mark.parametrize("kind", ["bootstrap", "subsets", "permuted"])
+def test_divergence_with_few_and_many_ties_is_the_sum_over_prefixes(levels, kind):
+    rng = np.random.default_rng(levels)
+    order = Order(rng.integers(0, levels, (1, 40)).astype(float))
+    codes = np.sort(np.arange(40) % 3).astype(np.int16)
+    drawn = {
+        "bootstrap": lambda: draws.bootstrap(codes, 3, size=6, seed=0),
+        "subsets": lambda: draws.subsets(codes, 3, rng.permuted(np.tile(np.arange(40) < 17, (6, 1)), axis=1)),
+        "permuted": lambda: draws.permuted(codes, 3, size=6, seed=0),
+    }[kind]()
+    totals = drawn.totals
+    q = totals / totals.sum(1, keepdims=True)
+    found = prefix_divergence(order, drawn, q, totals.sum(1).astype(int))[:, 0]
+    for d in range(6):
+        own = drawn.codes if drawn.codes.ndim == 1 else drawn.codes[d]
+        weight = np.ones(40) if drawn.weights is None else drawn.weights[d]
+        assert found[d] == pytest.approx(_by_hand(order, own, weight, q[d]), abs=1e-12)

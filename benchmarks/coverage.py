@@ -2,12 +2,14 @@
 
     python benchmarks/coverage.py --out coverage.csv          # 600 replications a cell, some minutes
     python benchmarks/coverage.py --replications 200 --quick  # the smaller version that the tests run
+    python benchmarks/coverage.py --others --out coverage.csv # all other metrics, in three settings each
 
 What is covered is the expectation of the value over new samples of the same size with the same group sizes: a
 population value would be the wrong target for maxima and divergences, which have a floor at finite n. The
 excess is the value less the null mean in null standard deviations; its interval is that of the value, moved
 and scaled by the row's own null, and where the null moves with the value (recalls) from the joint bootstrap of both. Scores are normal; group g of G has its mean at ``effect * g / (G - 1)``
-standard deviations, and hit rates fall from .8 by ``effect * .3 * g / (G - 1)``.
+standard deviations, and hit rates fall from .8 by ``effect * .3 * g / (G - 1)``. Of sets of embeddings, X and Y are n
+targets that differ by ``effect`` standard deviations in the direction in which A and B (20 each) differ by 2.
 """
 
 from __future__ import annotations
@@ -19,10 +21,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from clipbias.metrics import Classification, Protocol, Ranking, Retrieval, evaluate, get
+from clipbias.metrics import (
+    Association,
+    Classification,
+    Labels,
+    Pronouns,
+    Protocol,
+    Ranking,
+    Retrieval,
+    Targets,
+    evaluate,
+    get,
+    registry,
+)
 
 RANKING = ("skew", "bias_at_k", "c_asc", "max_skew", "min_skew", "ndkl", "normalized_entropy")
 RATES = ("zero_shot_recall", "zero_shot_disparity", "recall_at_k", "kl_recall")
+OTHERS = tuple(name for name in registry() if name not in RANKING + RATES)
+WHERE = ((100, 2, 0.0), (100, 2, 0.5), (1000, 2, 0.5))  # n, groups and effect of the other metrics
 TRUTH = 4000  # samples behind the expectation that is to be covered
 
 
@@ -45,6 +61,10 @@ def rates(rng: np.random.Generator, lists: int, g: np.ndarray, groups: int, effe
     hit = rng.random(code.size) < 0.8 - 0.3 * effect * code / (groups - 1)
     names = [f"c{i:04d}" for i in range(lists)]
     own = np.repeat(names, g.size)
+    if get(metric).needs == "pronouns":
+        groups_of = np.tile(g, lists)
+        wrong = "neutral" if metric == "resolution_neutral" else "z"
+        return Pronouns(np.where(hit, groups_of, wrong), groups_of, own)
     if get(metric).needs == "classification":
         return Classification(own, np.where(hit, own, "other"), [*names, "other"], np.tile(g, lists))
     similarity = np.stack([hit, ~hit], axis=1).astype(float)
@@ -52,17 +72,66 @@ def rates(rng: np.random.Generator, lists: int, g: np.ndarray, groups: int, effe
 
 
 def make(rng, lists, n, groups, effect, metric):
+    """Return an input with that many independent probes; `alone` says which metrics have one probe only."""
     g = labels(n, groups)
-    if metric in RANKING:
-        return Ranking(scores(rng, lists, g, groups, effect), [f"c{i:04d}" for i in range(lists)], g)
+    if get(metric).needs == "ranking":
+        names = [f"c{i:04d}" for i in range(lists)]
+        world = np.full((lists, groups), 1 / groups) if metric.startswith("world") else None
+        return Ranking(scores(rng, lists, g, groups, effect), names, g, world=world)
+    if alone(metric):
+        return one(rng, g, groups, effect, metric)
     return rates(rng, lists, g, groups, effect, metric)
+
+
+def alone(metric: str) -> bool:
+    """Whether a metric looks at all classes or sets at once, so that a replication needs an input of its own."""
+    needs = get(metric).needs
+    return needs in ("labels", "association", "targets") or (
+        needs == "classification" and not metric.startswith("zero_shot")
+    )
+
+
+def one(rng: np.random.Generator, g: np.ndarray, groups: int, effect: float, metric: str):
+    """Return a sample for a metric that stands `alone`; what is counted there has the probe "c"."""
+    n, needs = g.size, get(metric).needs
+    if needs == "labels":
+        # What an image shows goes with its group; groups are drawn, too, as they are what is counted.
+        g = np.array(list("abcdefg"))[rng.choice(groups, n, p=_shares(groups, effect))]
+        code = np.unique(g, return_inverse=True)[1]
+        shows = rng.random(n) < 0.5 - 0.3 * effect * code / (groups - 1)
+        return Labels(np.where(shows, "c", np.where(rng.random(n) < 0.5, "d", "e")), g)
+    if needs == "classification":
+        code = np.unique(g, return_inverse=True)[1]
+        true = np.where(rng.random(n) < 0.5, "c", "d")
+        right = rng.random(n) < 0.8 - 0.3 * effect * code / (groups - 1)
+        said = np.where(right, true, np.where(true == "c", "d", "c"))
+        harm = ["d"] if metric.startswith("harm") else []
+        return Classification(true, said, ["c", "d"], g, harmful=harm)
+    axis = np.eye(16)[0]
+    sets = {
+        "X": rng.normal(size=(n // 2, 16)) + axis * effect / 2, "Y": rng.normal(size=(n // 2, 16)) - axis * effect / 2,
+        "A": rng.normal(size=(20, 16)) + axis, "B": rng.normal(size=(20, 16)) - axis,
+    }  # fmt: skip
+    if metric == "sc_weat":
+        # The targets are words, fixed and not a sample; images are drawn.
+        word = np.linspace(1.0, 0.5, 16)[None] * effect
+        images = {s: rng.normal(size=(n // 2, 16)) + axis * sign / 2 for s, sign in (("A", 1), ("B", -1))}
+        return Association(**images, W=word + 0.5, words=["c"])
+    return Targets(**sets, paired=True, probe="c") if needs == "targets" else Association(**sets, probe="c")
+
+
+def _shares(groups: int, effect: float) -> np.ndarray:
+    share = 1 + effect * np.linspace(-1, 1, groups)
+    return share / share.sum()
 
 
 def expectation(rng, n, groups, effect, metric, protocol, truth) -> np.ndarray:
     """Mean value over many samples, by group for a per-group metric; over the defined ones."""
     m, parts = get(metric), []
-    for _ in range(truth // 100):
-        value = m.kernel(make(rng, 100, n, groups, effect, metric).tally("observed", protocol, m))[0][:100]
+    lists = 1 if alone(metric) else 100
+    for _ in range(truth // lists):
+        given = make(rng, lists, n, groups, effect, metric)
+        value = m.kernel(given.tally("observed", protocol, m))[0][:lists]
         parts.append(np.where(np.isfinite(value), value, np.nan))
     return np.nanmean(np.concatenate(parts), axis=0)
 
@@ -76,20 +145,27 @@ def cell(metric, n, groups, effect, replications, protocol, truth=TRUTH) -> list
     rng = np.random.default_rng(
         [n, groups, round(effect * 100), RANKING.index(metric) if metric in RANKING else 9]
     )
+    single = alone(metric)
     targets = np.atleast_1d(expectation(rng, n, groups, effect, metric, protocol, truth))
-    chunk = 25 if metric in RANKING else max(1, 5000 // n)
+    chunk = 1 if single else 25 if get(metric).needs == "ranking" else max(1, 5000 // n)
     rows = []
     for start in range(0, replications, chunk):
         # A new seed for each chunk: all lists of a call share their draws.
         inputs = make(rng, chunk, n, groups, effect, metric)
         rows += evaluate(metric, inputs, protocol=protocol.model_copy(update={"seed": start}), excess=True)
-    frame = pd.DataFrame(rows).query("probe.str.startswith('c') and status == 'ok'", engine="python")
+    frame = pd.DataFrame(rows)
+    whole = single and not frame["probe"].str.startswith("c").any()
+    frame = frame[
+        (frame["probe"].eq("") if whole else frame["probe"].str.startswith("c")) & (frame["status"] == "ok")
+    ]
     names = sorted(set(labels(n, groups)))
     parts = [(frame[frame.group == g], t) for g, t in zip(names, targets, strict=True)] if get(metric).per_group else [
         (frame, targets[0])
     ]  # fmt: skip
     out = []
-    for what in ("value", "excess"):
+    # Permuted labels may leave a count unchanged: it has no null to be in excess of.
+    drawn = null_moments(frame)[1] > 1e-12
+    for what in ("value", "excess") if drawn else ("value",):
         hits, widths = [], []
         for part, target in parts:
             low, high = part["ci_low"], part["ci_high"]
@@ -176,6 +252,10 @@ def main() -> None:
     parser.add_argument("--replications", type=int, default=600)
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--quick", action="store_true", help="two settings, without the means over probes")
+    parser.add_argument(
+        "--truth", type=int, default=1000, help="samples behind an expectation, of the others"
+    )
+    parser.add_argument("--others", action="store_true", help="the metrics that the main table leaves out")
     parser.add_argument("--no-means", action="store_true", help="without the means over probes")
     parser.add_argument("--out", type=Path, help="CSV file; cells that it holds are not simulated again")
     args = parser.parse_args()
@@ -203,6 +283,17 @@ def main() -> None:
             flush=True,
         )
 
+    if args.others:
+        protocol = Protocol(n_boot=args.draws, n_perm=args.draws, min_group=1)
+        for name in OTHERS:
+            for n, groups, effect in WHERE:
+                if (name, n, groups, effect) not in done:
+                    # A classifier is trained in every draw of RNSB.
+                    slow = 4 if name == "rnsb" else 1
+                    report(
+                        cell(name, n, groups, effect, args.replications // slow, protocol, args.truth // slow)
+                    )
+        return
     coverage(replications=args.replications, draws=args.draws, report=report, done=done, **few)
 
 

@@ -363,6 +363,7 @@ def _finish(folder: RunFolder, recipe: Recipe, console) -> None:
 
     from clipbias import probes
     from clipbias.analysis.stability import rank_stability
+    from clipbias.instrument.proven import metric_validity
     from clipbias.instrument.validity import question, summaries, validity
     from clipbias.metrics.power import corrected_tests
     from clipbias.metrics.record import get, registry
@@ -398,6 +399,7 @@ def _finish(folder: RunFolder, recipe: Recipe, console) -> None:
             false_positives=folder.read("false_positives") if "false_positives" in folder.tables() else None,
         )
     folder.write("validity", table)
+    folder.write("metric_validity", metric_validity(folder.read("metrics")["metric"]))
     folder.write(
         "planted", summaries(intrinsic, question()).merge(models[["model", "planted_strength"]], on="model")
     )

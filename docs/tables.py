@@ -1,7 +1,7 @@
 """Refresh the tables of README.md and of the site from a run folder: ``python docs/tables.py RUN``.
 
 Between ``<!-- table: NAME -->`` and ``<!-- end -->`` README.md holds what a run says: ``validity`` (do the instruments see what was planted) and
-``transfer`` (the verdicts of `clipbias analyze`). The validity table is also kept as docs/validity.csv, which the pages of the metrics read.
+``transfer`` (the verdicts of `clipbias analyze`); ``metrics`` is the line of proof of every metric (analysis/metric_validity.csv).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-VALIDITY = ROOT / "docs" / "validity.csv"
 
 
 def marked(text: str, name: str, table: str) -> str:
@@ -57,17 +56,31 @@ def transfer(verdicts: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["question", "about", "verdict", "estimate", "n"])
 
 
+def every_metric(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the line of proof of each metric in short."""
+
+    def number(value: float, form: str = ".2f") -> str:
+        return "" if pd.isna(value) else f"{value:{form}}"
+
+    return pd.DataFrame(
+        {"metric": row["metric"], "Spearman": number(row["spearman"]) + (f" [{row['ci_low']:.2f}, {row['ci_high']:.2f}]" if pd.notna(row["ci_low"]) else ""),
+         "reliability": number(row["reliability"]), "false positives": number(row["false_positive_rate"], ".3f"),
+         "coverage": number(row["coverage"], ".3f"), "note": row["reason"]}
+        for _, row in table.iterrows()
+    )  # fmt: skip
+
+
 def main(folder: str) -> None:
     """Write what the run has."""
     sys.path.insert(0, str(ROOT))
+    from clipbias.instrument.proven import metric_validity
     from clipbias.results.run import RunFolder
 
     run = RunFolder(folder)
     text = README.read_text(encoding="utf-8")
+    text = marked(text, "metrics", markdown(every_metric(metric_validity())))
     if "validity" in run.tables():
-        found = run.read("validity")
-        found.round(6).to_csv(VALIDITY, index=False)
-        text = marked(text, "validity", markdown(validity(found)))
+        text = marked(text, "validity", markdown(validity(run.read("validity"))))
     if "verdicts" in run.tables():
         found = run.read("verdicts")
         main_ones = found[found["question"] == "transfer"]

@@ -89,8 +89,11 @@ def test_a_run_folder_holds_every_table_and_the_report(study, tmp_path, capsys):
         "metrics",
         "prompts",
         "validity",
+        "metric_validity",
         "left_out",
     } <= set(folder.tables())
+    measured = folder.read("metrics")["metric"]
+    assert set(folder.read("metric_validity")["metric"]) == set(measured)
     frame = folder.read("intrinsic")
     assert list(frame.columns) == list(rows.COLUMNS)
     assert set(frame["model"]) == set(MODELS)

@@ -35,7 +35,7 @@ class Bands:
         draws = self.part.recipe.random_subsets
         names = [
             n for n in self.part.measurement.metrics
-            if not get(n).per_group and input_of(n) not in ("association", "targets") and usable(n, inputs.get(input_of(n))) is not None
+            if not get(n).per_group and input_of(n) not in ("association", "targets", "words") and usable(n, inputs.get(input_of(n))) is not None
         ]  # fmt: skip
         if not draws or not names:
             return []

@@ -9,7 +9,7 @@ import pandas as pd
 
 from clipbias.data.imageset import UNKNOWN
 from clipbias.metrics.inference import Inputs
-from clipbias.metrics.inputs import Classification, Labels, Pronouns
+from clipbias.metrics.inputs import Association, Classification, Labels, Pronouns
 from clipbias.metrics.record import get
 from clipbias.metrics.targets import Targets
 
@@ -75,8 +75,28 @@ def group_targets(
     return {"targets": Targets(A=tied[0], B=tied[1], X=x, Y=y, probe=probe, paired=paired)}
 
 
+def single_targets(
+    values: np.ndarray, labels: pd.Series, texts: np.ndarray, words: list[str]
+) -> dict[str, Association]:
+    """Return every text as a single target, with the images of two groups as attributes.
+
+    Absent unless the attribute has exactly two known levels here, each with two images or more; A is the first level in
+    the order of the alphabet.
+    """
+    text = labels.astype(str).to_numpy()
+    levels = sorted(set(text) - {UNKNOWN})
+    if len(levels) != 2:
+        return {}
+    first, second = (values[text == level] for level in levels)
+    if min(len(first), len(second)) < 2:
+        return {}
+    return {"words": Association(A=first, B=second, W=texts, words=words)}
+
+
 def input_of(metric: str) -> str:
-    """Return which input a metric reads: the kind it needs, with harm apart, whose classes are more."""
+    """Return which input a metric reads: the kind it needs, with harm (more classes) and single targets apart."""
+    if metric == "sc_weat":
+        return "words"
     return "harm" if metric.startswith("harm") else get(metric).needs
 
 

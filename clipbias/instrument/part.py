@@ -233,6 +233,7 @@ class Part:
                 queries[which] @ self.values.T, rows, probes_of=table[m.truth].iloc[rows].astype(str).to_numpy() if m.truth else None,
                 k=m.recall_k, **shared,
             )  # fmt: skip
+        inputs |= more_inputs.single_targets(self.values[rows], groups, self.texts, self.concepts)
         tied = self.tied(attribute) if self.texts is not None else None
         if tied is not None:
             one, two, levels = tied
@@ -365,6 +366,7 @@ def _missing(metric: str, measurement: Measurement) -> str:
         "pronouns": "a probe set with a text for each level of the attribute (levels = ...)",
         "labels": "a column with what an image shows (truth = ...)",
         "targets": "two sets of concepts tied to two levels of the attribute, with at least two images of each level",
+        "words": "an attribute with two known levels and at least two images of each",
         "association": "two sets of concepts tied to two levels of the attribute, with at least two images of each level",
     }.get(needs, "scores")
     return f"{metric} needs {what}; {measurement.image_set} with {measurement.probe} has none."

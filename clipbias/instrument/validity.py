@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
@@ -19,33 +21,36 @@ COLUMNS = [
 MIN_MODELS = 4
 
 
-def summaries(intrinsic: pd.DataFrame, asked: Question) -> pd.DataFrame:
+def summaries(
+    intrinsic: pd.DataFrame, asked: Question, *, tied: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """Return one number per model and metric, with and without a direction.
 
     Parameters
     ----------
     intrinsic : DataFrame
         Result rows with one row per probe (and group).
+    tied : mapping of str to str, optional
+        Group tied to each probe; by default what the world plants.
 
     Returns
     -------
     DataFrame
         ``model, metric, value, unsigned``. ``unsigned``: the mean over probes of the largest distance to the ideal over
         groups, >= 0. ``value``: the same with a plus where the metric points to the group that planting ties to the probe
-        and a minus where it points away, so that asymmetries nobody planted cancel instead of adding a floor.
+        and a minus where it points away, so that asymmetries nobody planted cancel instead of adding a floor. A value per
+        group without an ideal (a share) is compared with the mean over groups.
         A probe without a value in some group is taken over the others.
     """
     rows = intrinsic[
         (intrinsic["image_set"] == asked.image_set) & (intrinsic["attribute"] == asked.attribute)
         & (intrinsic["view"] == asked.view) & (intrinsic["stage"] == "pre") & (intrinsic["probe"] != "")
     ]  # fmt: skip
-    tie = rows["probe"].map(ties(asked.attribute))
-    rows = rows.assign(
-        tied=rows["group"] == tie,
-        off=(rows["value"] - rows["metric"].map(lambda name: get(name).ideal).astype(float)).replace(
-            [np.inf, -np.inf], np.nan
-        ),
-    )[tie.notna()]
+    tie = rows["probe"].map(tied or ties(asked.attribute))
+    value = rows["value"].astype(float).replace([np.inf, -np.inf], np.nan)
+    ideal = rows["metric"].map({name: get(name).ideal for name in rows["metric"].unique()}).astype(float)
+    ideal = ideal.fillna(value.groupby([rows[k] for k in ("model", "metric", "probe")]).transform("mean"))
+    rows = rows.assign(tied=rows["group"] == tie, off=value - ideal)[tie.notna()]
     parts = [_directed(rows, name, asked) for name in [*asked.metrics, *asked.also]]
     each = pd.concat(parts, ignore_index=True)
     return each.groupby(["model", "metric"], sort=False)[["value", "unsigned"]].mean().reset_index()

@@ -379,6 +379,20 @@ class Labels(_Rated):
         """Levels of the other label."""
         return [str(p) for p in self._probe[1]]
 
+    def _draws(self, kind: str, protocol: Protocol, classes: np.ndarray | None) -> Draws:
+        """Draw as other inputs do, but for a bootstrap over all images: how many there are of a group is measured here."""
+        if kind != "bootstrap":
+            return super()._draws(kind, protocol, classes)
+        codes, levels = self.coded
+        return make.bootstrap(
+            codes,
+            len(levels),
+            size=protocol.n_boot,
+            seed=protocol.seed,
+            cells=np.zeros_like(codes),
+            blocks=_codes(self.blocks),
+        )
+
     def _facts(self) -> dict[str, np.ndarray]:
         return {"among": self._probe[0][None] == np.arange(len(self._probe[1]))[:, None]}
 

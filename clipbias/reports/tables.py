@@ -61,6 +61,19 @@ SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "n_models",
         ),
     ),
+    "metric_validity": (
+        ("metric", "what", "reason"),
+        (
+            "spearman",
+            "ci_low",
+            "ci_high",
+            "spearman_unsigned",
+            "n_models",
+            "reliability",
+            "false_positive_rate",
+            "coverage",
+        ),
+    ),
     "null_bands": (
         ("model", "image_set", "attribute", "probe", "metric"),
         ("size", "q_low", "q_mid", "q_high"),

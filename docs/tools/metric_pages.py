@@ -18,7 +18,7 @@ import pandas as pd
 
 DOCS = Path(__file__).resolve().parent.parent
 FOLDER = DOCS / "metrics"
-VALIDITY = DOCS / "validity.csv"
+VALIDITY = DOCS.parent / "analysis" / "metric_validity.csv"
 SECTIONS = ("Formula", "Pitfalls", "Example")
 _COVERS = re.compile(r"\A<!--\s*covers:\s*(.*?)\s*-->\s*", re.DOTALL)
 _PYCON = re.compile(r"^```pycon\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -170,11 +170,10 @@ def validity_line(name: str) -> str:
         return "Not yet tested on the zoo."
     parts = []
     if pd.notna(row.get("spearman")):
-        text = f"Spearman correlation with the planted strength over {row['n_models']:.0f} models {row['spearman']:.3f}"
+        over = "models" if row["what"] == "zoo" else row["what"]
+        text = f"Spearman correlation with the planted strength over {row['n_models']:.0f} {over} {row['spearman']:.3f}"
         if pd.notna(row.get("ci_low")):
             text += f" [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
-        if pd.notna(row.get("bound")):
-            text += f", bound {row['bound']:g}: {row['verdict']}"
         parts.append(text)
     if pd.notna(row.get("false_positive_rate")):
         parts.append(f"5 % tests fire on {100 * row['false_positive_rate']:.1f} % of neutral draws")
@@ -182,7 +181,10 @@ def validity_line(name: str) -> str:
         parts.append(f"95 % intervals cover {100 * row['coverage']:.1f} %")
     if pd.notna(row.get("reliability")):
         parts.append(f"split-half reliability {row['reliability']:.3f}")
-    return "; ".join(parts) + "." if parts else f"Not tested on the zoo: {row.get('reason') or 'no value'}."
+    reason = row.get("reason")
+    if pd.notna(reason) and reason:
+        parts.append(str(reason))
+    return "; ".join(parts) + "."
 
 
 # -- the pages ----------------------------------------------------------------------------------------

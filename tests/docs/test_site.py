@@ -108,15 +108,15 @@ def test_the_outputs_of_the_tour_are_what_the_commands_print(tmp_path):
 
 
 def test_the_line_of_proof_says_what_the_table_holds(tmp_path, monkeypatch):
-    table = tmp_path / "validity.csv"
+    table = tmp_path / "metric_validity.csv"
     pd.DataFrame(
-        [{"metric": "max_skew", "spearman": 0.9, "ci_low": 0.6, "ci_high": 0.98, "bound": 0.9, "verdict": "holds", "n_models": 12,
+        [{"metric": "max_skew", "what": "zoo", "spearman": 0.9, "ci_low": 0.6, "ci_high": 0.98, "n_models": 12,
           "false_positive_rate": 0.05, "reason": ""}]
     ).to_csv(table, index=False)  # fmt: skip
     monkeypatch.setattr(metric_pages, "VALIDITY", table)
     metric_pages._validity.cache_clear()
     said = metric_pages.validity_line("max_skew")
-    assert "12 models 0.900 [0.600, 0.980], bound 0.9: holds" in said
+    assert "12 models 0.900 [0.600, 0.980]" in said
     assert "5.0 % of neutral draws" in said
     assert metric_pages.validity_line("weat") == "Not yet tested on the zoo."
     metric_pages._validity.cache_clear()
@@ -132,5 +132,5 @@ def test_tables_of_a_run_go_between_their_markers():
     )
     with pytest.raises(SystemExit, match="no markers"):
         tables.marked(text, "transfer", table)
-    for name in ("validity", "transfer"):
+    for name in ("validity", "transfer", "metrics"):
         assert f"<!-- table: {name} -->" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -100,3 +100,13 @@ def test_a_local_bias_has_to_show_in_its_view_and_only_there():
     assert with_views({"beach": 0.001, "city": 0.4, "park": 0.6}) == "holds"
     assert with_views({"beach": 0.2, "city": 0.4, "park": 0.6}) == "falls short"
     assert with_views({"beach": 0.001, "city": 0.001, "park": 0.6}) == "falls short"
+
+
+def test_a_share_without_an_ideal_is_compared_between_groups():
+    base = {"stage": "pre", "image_set": ASKED.image_set, "view": "global", "attribute": ASKED.attribute, "metric": "selection_rate",
+            "protocol": "x", "seed": "0", "probe": "cook", "model": "m"}  # fmt: skip
+    frame = rows.table([base | {"group": "woman", "value": 0.3}, base | {"group": "man", "value": 0.1}])
+    asked = ASKED.model_copy(update={"metrics": ["selection_rate"], "also": []})
+    found = summaries(frame, asked, tied={"cook": "woman"}).iloc[0]
+    assert found["value"] == pytest.approx(0.1)
+    assert summaries(frame, asked, tied={"cook": "man"}).iloc[0]["value"] == pytest.approx(-0.1)

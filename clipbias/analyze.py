@@ -292,7 +292,8 @@ def without_primary(question: Question, tables: Mapping[str, pd.DataFrame]) -> Q
     for side, table in tables.items():
         wanted = question.section("primary").get(side, {})
         for column, value in wanted.items() if isinstance(wanted, dict) else ():
-            if column not in table.columns or str(value) not in set(table[column].astype(str)):
+            values = value if isinstance(value, list) else [value]
+            if column not in table.columns or not set(map(str, values)) & set(table[column].astype(str)):
                 return replace(question, spec={**question.spec, "primary": {}})
     return question
 

@@ -12,7 +12,8 @@ from clipbias.analysis.correlate import correlate
 from clipbias.analysis.gram import Plan, plan
 from clipbias.analysis.heterogeneity import heterogeneity, split_correlation, within_models
 from clipbias.analysis.intervals import bca, bonett_wright
-from clipbias.analysis.joint import benjamini_hochberg, joint_permutation, mean_correlation
+from clipbias.analysis.joint import benjamini_hochberg, joint_permutation
+from clipbias.analysis.mean import mean_correlation
 from clipbias.analysis.mixed import dose_response, mixed_effects
 from clipbias.analysis.neighbours import cknna, mutual_knn, pairwise_cknna, pairwise_mutual_knn
 from clipbias.analysis.power import (

@@ -33,9 +33,11 @@ def standardise(values: np.ndarray, *, ranks: bool, axis: int = -1) -> np.ndarra
         )
 
 
-def _signs(values: np.ndarray) -> np.ndarray:
-    """Return sign matrices normalised to norm 1, shape (..., n, n)."""
+def _signs(values: np.ndarray, families: np.ndarray | None = None) -> np.ndarray:
+    """Return sign matrices normalised to norm 1, shape (..., n, n); zero between families when these are given."""
     signs = np.sign(values[..., :, None] - values[..., None, :])
+    if families is not None:
+        signs = signs * (families[:, None] == families[None, :])
     norm = np.sqrt((signs * signs).sum((-1, -2), keepdims=True))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(norm > 0, signs / norm, np.nan)
@@ -69,7 +71,9 @@ def coefficient(x: np.ndarray, y: np.ndarray, *, method: str = "spearman") -> np
     return (standardise(x, ranks=method == "spearman") * standardise(y, ranks=method == "spearman")).sum(-1)
 
 
-def permuted(x: np.ndarray, y: np.ndarray, orders: np.ndarray, *, method: str) -> np.ndarray:
+def permuted(
+    x: np.ndarray, y: np.ndarray, orders: np.ndarray, *, method: str, families: np.ndarray | None = None
+) -> np.ndarray:
     """Return the correlation of x with y in each order.
 
     Parameters
@@ -78,6 +82,8 @@ def permuted(x: np.ndarray, y: np.ndarray, orders: np.ndarray, *, method: str) -
     orders : ndarray of int, shape (B, n)
     method : {"spearman", "pearson", "kendall"}
         Kendall costs n^2 for each order and above 45 units uses the first 20 million / n^2 orders (at least 999).
+    families : ndarray, shape (n,), optional
+        For Kendall: only pairs of one family are counted. Orders must stay within families.
 
     Returns
     -------
@@ -86,12 +92,13 @@ def permuted(x: np.ndarray, y: np.ndarray, orders: np.ndarray, *, method: str) -
     if method != "kendall":
         a, b = (standardise(v, ranks=method == "spearman") for v in (x, y))
         return b[orders] @ a
-    a, b = _signs(np.asarray(x, float)), _signs(np.asarray(y, float))
+    a, b = (_signs(np.asarray(v, float), families) for v in (x, y))
     if len(x) > 45:
         orders = orders[: max(1000, 20_000_000 // a.size)]
     out = np.empty(len(orders))
-    step = max(1, 4_000_000 // a.size)
+    i, j = np.triu_indices(len(x), 1)
+    step = max(1, 4_000_000 // max(1, len(i)))
     for start in range(0, len(orders), step):
         o = orders[start : start + step]
-        out[start : start + step] = (b[o[:, :, None], o[:, None, :]] * a).sum((1, 2))
+        out[start : start + step] = 2 * (b.ravel().take(o[:, i] * len(x) + o[:, j]) @ a[i, j])
     return out

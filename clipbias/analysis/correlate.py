@@ -11,8 +11,8 @@ import pandas as pd
 
 from clipbias.analysis.coefficients import check_method, coefficient, permuted
 from clipbias.analysis.intervals import bca, bonett_wright
-from clipbias.analysis.partial import design, freedman_lane, residual_pair
-from clipbias.analysis.permutations import orders, two_sided
+from clipbias.analysis.partial import degrees, design, family_indicators, freedman_lane, residual_pair
+from clipbias.analysis.permutations import EXACT_LIMIT, orders, two_sided
 from clipbias.analysis.power import (
     METHODS,
     PowerOptions,
@@ -24,6 +24,8 @@ from clipbias.analysis.power import (
 )
 from clipbias.analysis.result import RELATED, Correlation, decide
 from clipbias.errors import DataError, StatusError
+
+FEW_FAMILIES = 6  # below this, an interval from drawing whole families means nothing
 
 
 def _aligned(x: object, y: object) -> tuple[np.ndarray, np.ndarray, pd.Index | None]:
@@ -77,6 +79,7 @@ def correlate(
     bootstrap: int = 1999,
     seed: int = 0,
     unit: str = "models",
+    exact_limit: int = EXACT_LIMIT,
 ) -> Correlation:
     """Correlate intrinsic with extrinsic bias over models.
 
@@ -89,16 +92,20 @@ def correlate(
     controls : DataFrame, mapping or array, optional
         Variables to partial out (parameters, pretraining data, accuracy); text columns become indicators.
     families : sequence, Series or mapping, optional
-        Models of one family are related: labels are permuted within families, the means of families are tested
+        Models of one family are related: what families differ by is partialled out and labels are permuted within
+        them, as in a block design, whatever the size of each. A control that is the same in every family (the
+        parameters of an architecture) is held by this and takes nothing more. The means of families are tested
         as well, and each family is left out once.
     bound : float
         Largest correlation that counts as none.
     alpha, level : float
     resamples, bootstrap : int
-        Random permutations when all are more than 400,000; bootstrap draws of the BCa interval.
+        Random permutations when all are more than ``exact_limit``; bootstrap draws of the BCa interval.
     seed : int
     unit : str
         What the values are over: ``"models"``, or ``"concepts"`` within one model, which is another question.
+    exact_limit : int
+        Largest number of orders that is enumerated.
 
     Returns
     -------
@@ -120,9 +127,16 @@ def correlate(
     a, b, z = a[keep], b[keep], z[keep]
     fam_array = None if fam is None else np.array([str(f) for f in fam], dtype=object)[keep]
     n = len(a)
-    count = int(np.linalg.matrix_rank(z - z.mean(0))) if z.size else 0
+    within = None if fam_array is None or len(set(fam_array)) in (1, n) else fam_array
+    own, own_count = z, degrees(z)
+    if within is not None:
+        z = np.column_stack([family_indicators(within), own])
+    count = degrees(z)
+    if within is not None and own_count and count == degrees(family_indicators(within)):
+        notes.append(f"{', '.join(names)} held by comparing within families")
     if n < 4 + count:
-        extra = f" and {count} controls" if count else ""
+        extra = f" in {len(set(within))} families" if within is not None else ""
+        extra += f" and {own_count} controls" if own_count else ""
         raise StatusError(
             "too few models", f"{n} {unit}{extra}; at least {4 + count} are needed for a correlation."
         )
@@ -131,36 +145,32 @@ def correlate(
             raise StatusError(
                 "constant column", f"the {name} values of all {n} {unit} are equal ({side[0]:g})."
             )
-    if count and method == "kendall":
+    if own_count and method == "kendall":
         raise DataError("partial correlation is offered for spearman and pearson, not kendall.")
     if fam_array is not None and len(set(fam_array)) == n:
         notes.append("every family has one member; labels were permuted over all")
-    within = None if fam_array is None or len(set(fam_array)) == n else fam_array
-    drawn = orders(n, families=within, resamples=resamples, seed=seed)
+    drawn = orders(n, families=within, resamples=resamples, seed=seed, limit=exact_limit)
 
     def one(kind: str) -> tuple[float, float]:
-        if count:
+        if count and kind != "kendall":
             value, values = freedman_lane(a, b, z, drawn.indices, ranks=kind == "spearman")
         else:
-            value = float(coefficient(a, b, method=kind))
-            values = permuted(a, b, drawn.indices, method=kind)
+            values = permuted(a, b, drawn.indices, method=kind, families=within)
+            value = float(values[0])
         return value, two_sided(values, value)
 
     estimate, p_value = one(method)
-    others = {kind: one(kind) for kind in METHODS if kind != method and not (count and kind == "kendall")}
+    others = {kind: one(kind) for kind in METHODS if kind != method and not (own_count and kind == "kendall")}
     estimate = float(min(1.0, estimate)) if estimate < 1 + 1e-9 else estimate
     estimate = max(-1.0, estimate)
     low, high = _or_nan(lambda: bonett_wright(estimate, n, method=method, level=level, controls=count), 2)
-    bx, by = (a, b) if not count else residual_pair(a, b, z, method)
-    bca_low, bca_high, lost = bca(
-        bx,
-        by,
-        method="pearson" if count else method,
-        level=level,
-        resamples=bootstrap,
-        seed=seed,
-        families=within,
-    )
+    bca_low, bca_high, lost = math.nan, math.nan, 0.0
+    if not count or method != "kendall":  # of pairs within families there are too few to draw from
+        bx, by = (a, b) if not count else residual_pair(a, b, z, method)
+        few = within is not None and len(set(within)) < FEW_FAMILIES
+        bca_low, bca_high, lost = bca(
+            bx, by, method="pearson" if count else method, level=level, resamples=bootstrap, seed=seed, families=within, within=few,
+        )  # fmt: skip
     if lost > 0:
         notes.append(f"{lost:.1%} of bootstrap draws had no spread")
     try:
@@ -173,7 +183,7 @@ def correlate(
         notes.append(f"but no larger than ±{bound:g}")
     if drawn.exact and 1 / len(drawn.indices) * (2 if within is None else 1) >= alpha:
         notes.append(f"the smallest p that {len(drawn.indices)} permutations can give is not below {alpha:g}")
-    p_between, between_n, lofo = _over_families(a, b, z, fam_array, method, count, resamples, seed)
+    p_between, between_n, lofo = _over_families(a, b, own, fam_array, method, resamples, seed)
     power: PowerOptions = {"method": method, "controls": count, "alpha": alpha}
     return Correlation(
         estimate=estimate,
@@ -200,6 +210,7 @@ def correlate(
         left_out_families=lofo,
         methods=others,
         controls=names,
+        partialled=count,
         note="; ".join(notes),
     )
 
@@ -217,7 +228,6 @@ def _over_families(
     z: np.ndarray,
     families: np.ndarray | None,
     method: str,
-    count: int,
     resamples: int,
     seed: int,
 ) -> tuple[float, int, pd.DataFrame]:
@@ -225,18 +235,31 @@ def _over_families(
     lofo = pd.DataFrame(columns=["family", "n", "estimate"])
     if families is None:
         return math.nan, 0, lofo
-    if count:
-        a, b = residual_pair(a, b, z, method)
-        method = "pearson"
     names: Sequence[str] = list(dict.fromkeys(families.tolist()))
-    means = np.array([[v[families == f].mean() for f in names] for v in (a, b)])
+    x, y, kind = (*residual_pair(a, b, z, method), "pearson") if z.size else (a, b, method)
+    means = np.array([[v[families == f].mean() for f in names] for v in (x, y)])
     p = math.nan
-    if len(names) >= 4 and np.isfinite(value := float(coefficient(means[0], means[1], method=method))):
+    if len(names) >= 4 and np.isfinite(value := float(coefficient(means[0], means[1], method=kind))):
         drawn = orders(len(names), resamples=resamples, seed=seed)
-        p = two_sided(permuted(means[0], means[1], drawn.indices, method=method), value)
+        p = two_sided(permuted(means[0], means[1], drawn.indices, method=kind), value)
     rows = []
     for name in names:
         rest = families != name
-        value = float(coefficient(a[rest], b[rest], method=method)) if rest.sum() >= 4 else math.nan
+        value = _one_estimate(a[rest], b[rest], z[rest], families[rest], method)
         rows.append({"family": name, "n": int(rest.sum()), "estimate": value})
     return p, len(names), pd.DataFrame(rows)
+
+
+def _one_estimate(a: np.ndarray, b: np.ndarray, z: np.ndarray, families: np.ndarray, method: str) -> float:
+    """Return the correlation within families given controls; NaN where it is not defined."""
+    if 1 < len(set(families)) < len(families):
+        z = np.column_stack([family_indicators(families), z])
+    else:
+        families = np.zeros(len(a))
+    if len(a) < 4 + degrees(z):
+        return math.nan
+    if method == "kendall":
+        return float(permuted(a, b, np.arange(len(a))[None], method=method, families=families)[0])
+    x, y = residual_pair(a, b, z, method)
+    small = [np.linalg.norm(v) <= 1e-8 * max(1.0, np.linalg.norm(w)) for v, w in ((x, a), (y, b))]
+    return math.nan if any(small) else float(coefficient(x, y, method="pearson"))

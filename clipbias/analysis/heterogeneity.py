@@ -161,32 +161,25 @@ def split_correlation(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Split
     if not len(x) == len(y) == len(labels):
         raise DataError(f"{len(x)} and {len(y)} values for {len(labels)} group labels.")
     keep = np.isfinite(x) & np.isfinite(y)
-    frame = pd.DataFrame({"x": x[keep], "y": y[keep], "g": labels[keep]})
-    total = (
-        float(coefficient(frame["x"].to_numpy(), frame["y"].to_numpy(), method="pearson"))
-        if len(frame) >= 3
-        else math.nan
-    )
+    names, place = np.unique(labels[keep], return_inverse=True)
+    sides = np.stack([x[keep], y[keep]])
+    n = sides.shape[1]
+    total = float(coefficient(*sides, method="pearson")) if n >= 3 else math.nan
     if not math.isfinite(total):
-        raise StatusError("constant column", f"{len(frame)} pairs of values, or a side without variation.")
-    means = frame.groupby("g")[["x", "y"]].transform("mean")
-    rest = frame[["x", "y"]] - means
+        raise StatusError("constant column", f"{n} pairs of values, or a side without variation.")
+    sides = sides - sides.mean(1, keepdims=True)
+    size = np.bincount(place)
+    means = np.stack([(np.bincount(place, weights=v) / size)[place] for v in sides])
+    rest = sides - means
+    spread = np.square(sides).sum(1)
+    share = np.sqrt(np.square(means).sum(1) / spread)
 
-    def share(column: str) -> float:
-        spread = frame[column] - frame[column].mean()
-        return math.sqrt(float(((means[column] - frame[column].mean()) ** 2).sum() / (spread**2).sum()))
+    def inner(part: np.ndarray) -> float:
+        a, b = part - part.mean(1, keepdims=True)
+        norm = math.sqrt(float((a @ a) * (b @ b)))
+        return float(a @ b) / norm if norm > 1e-12 * math.sqrt(float(spread.prod())) else math.nan
 
-    def inner(part: pd.DataFrame) -> float:
-        a, b = (part[c] - part[c].mean() for c in ("x", "y"))
-        size = math.sqrt(float((a**2).sum() * (b**2).sum()))
-        scale = math.sqrt(
-            float(
-                ((frame["x"] - frame["x"].mean()) ** 2).sum() * ((frame["y"] - frame["y"].mean()) ** 2).sum()
-            )
-        )
-        return float((a * b).sum()) / size if size > 1e-12 * scale else math.nan
-
-    return Split(total, inner(means), inner(rest), share("x"), share("y"), frame["g"].nunique(), len(frame))
+    return Split(total, inner(means), inner(rest), float(share[0]), float(share[1]), len(names), n)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import norm
@@ -61,6 +62,7 @@ def bca(
     resamples: int = 1999,
     seed: int = 0,
     families: np.ndarray | None = None,
+    within: bool = False,
 ) -> tuple[float, float, float]:
     """Return the bias-corrected accelerated bootstrap interval over models.
 
@@ -76,6 +78,8 @@ def bca(
     seed : int
     families : ndarray, optional
         Draw whole families of models instead of models.
+    within : bool
+        Draw models within each family instead, about the family's mean; for families too few to be drawn.
 
     Returns
     -------
@@ -87,12 +91,16 @@ def bca(
     n = len(x)
     rng = np.random.default_rng(seed)
     estimate = float(coefficient(x, y, method=method))
-    if families is None:
+    groups = [] if families is None else _members(families)
+    if within and groups:
+        draws = np.concatenate([g[rng.integers(0, len(g), (resamples, len(g)))] for g in groups], axis=1)
+        boot = coefficient(*(_centred(v[draws], groups) for v in (x, y)), method=method)
+        groups = [np.array([i]) for i in range(n)]
+    elif families is None:
         draws = rng.integers(0, n, (resamples, n))
         boot = coefficient(x[draws], y[draws], method=method)
         groups = [np.array([i]) for i in range(n)]
     else:
-        groups = [np.flatnonzero(families == f) for f in dict.fromkeys(families.tolist())]
         chosen = rng.integers(0, len(groups), (resamples, len(groups)))
         if len({len(g) for g in groups}) == 1:
             draws = np.array(groups)[chosen].reshape(resamples, n)
@@ -116,3 +124,13 @@ def bca(
     position = norm.cdf(shift + (shift + z) / (1 - acceleration * (shift + z)))
     low, high = np.quantile(boot, position)
     return float(low), float(high), float(lost)
+
+
+def _members(families: np.ndarray) -> list[np.ndarray]:
+    return [np.flatnonzero(families == f) for f in dict.fromkeys(families.tolist())]
+
+
+def _centred(draws: np.ndarray, groups: Sequence[np.ndarray]) -> np.ndarray:
+    """Return draws, whose columns run family by family, less the mean of each family."""
+    parts = np.split(draws, np.cumsum([len(g) for g in groups])[:-1], axis=1)
+    return np.concatenate([p - p.mean(1, keepdims=True) for p in parts], axis=1)

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from scipy.stats import false_discovery_control, rankdata
 
-from clipbias.analysis.coefficients import check_method, coefficient, standardise
-from clipbias.analysis.partial import design, residuals
-from clipbias.analysis.permutations import orders, two_sided
+from clipbias.analysis.coefficients import check_method
+from clipbias.analysis.partial import degrees, design, family_indicators, residuals
+from clipbias.analysis.permutations import EXACT_LIMIT, orders, two_sided
 from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError
 
@@ -69,16 +68,15 @@ def _columns(values: np.ndarray, z: np.ndarray, *, ranks: bool) -> tuple[np.ndar
     out = np.zeros(values.shape)
     if z.shape[1] and ranks:
         z = rankdata(z, axis=0)
-    for j in range(values.shape[1]):
-        rows = known[:, j]
+    for rows in np.unique(known, axis=1).T:  # columns known for the same models at once
+        same = np.flatnonzero((known == rows[:, None]).all(0))
         if rows.sum() < 4:
             continue
-        column = values[rows, j]
-        column = rankdata(column) if ranks else column
-        column = residuals(column, z[rows])
-        spread = np.linalg.norm(column)
-        if spread > 1e-9 * max(1e-300, float(np.linalg.norm(values[rows, j]))):
-            out[rows, j] = column / spread
+        whole = values[np.ix_(rows, same)]
+        left = residuals(rankdata(whole, axis=0) if ranks else whole, z[rows])
+        spread = np.linalg.norm(left, axis=0)
+        keep = spread > 1e-9 * np.maximum(1e-300, np.linalg.norm(whole, axis=0))
+        out[np.ix_(rows, same[keep])] = left[:, keep] / spread[keep]
     return out, known
 
 
@@ -112,6 +110,7 @@ def joint_permutation(
     families: Sequence | None = None,
     resamples: int = 9999,
     seed: int = 0,
+    exact_limit: int = EXACT_LIMIT,
 ) -> Joint:
     """Correlate columns of x with columns of y and judge all of them together.
 
@@ -124,8 +123,10 @@ def joint_permutation(
     controls : DataFrame, mapping or array, optional
         Partialled out of every column (Freedman-Lane).
     families : sequence, optional
-        Labels are permuted within families.
+        What families differ by is partialled out and labels are permuted within them.
     resamples, seed : int
+    exact_limit : int
+        Largest number of orders that is enumerated.
 
     Returns
     -------
@@ -147,15 +148,15 @@ def joint_permutation(
     n, cells = x.shape
     if n < 4:
         raise StatusError("too few models", f"{n} models; at least 4 are needed for a correlation.")
-    z, _ = design(controls, n)
+    z = blocked(design(controls, n)[0], families)
     if not np.isfinite(z).all():
         raise DataError("controls have missing values; leave those models out or the control.")
-    drawn = orders(n, families=families, resamples=resamples, seed=seed)
+    drawn = orders(n, families=families, resamples=resamples, seed=seed, limit=exact_limit)
     ranks = method == "spearman"
     a, known_a = _columns(x, z, ranks=ranks)
     b, known_b = _columns(y, z, ranks=ranks)
-    q = np.linalg.qr(np.column_stack([np.ones(n), rankdata(z, axis=0) if ranks and z.size else z]))[0]
-    k = z.shape[1]
+    q = _basis(rankdata(z, axis=0) if ranks and z.size else z)
+    k = degrees(z)
     estimates, p_values = np.full(cells, np.nan), np.full(cells, np.nan)
     counts = (known_a & known_b).sum(0)
     largest, total = np.zeros(len(drawn.indices)), np.zeros(len(drawn.indices))
@@ -187,149 +188,14 @@ def joint_permutation(
     )
 
 
-def bootstrap_cells(
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    method: str = "spearman",
-    families: Sequence | None = None,
-    resamples: int = 499,
-    seed: int = 0,
-) -> np.ndarray:
-    """Return Fisher's z of every cell in bootstrap draws of the models, the same draw for all cells.
-
-    Parameters
-    ----------
-    x, y : ndarray, shape (models, cells)
-    method : {"spearman", "pearson"}
-    families : sequence, optional
-        Whole families are drawn.
-    resamples, seed : int
-
-    Returns
-    -------
-    ndarray, shape (resamples, cells)
-        NaN where a draw has no spread or fewer than 4 models.
-    """
-    rng = np.random.default_rng(seed)
-    labels = np.arange(len(x)) if families is None else np.asarray([str(f) for f in families])
-    groups = [np.flatnonzero(labels == f) for f in dict.fromkeys(labels.tolist())]
-    ranks = method == "spearman"
-    out = np.full((resamples, x.shape[1]), np.nan)
-    complete = bool(np.isfinite(x).all() and np.isfinite(y).all())
-    for k in range(resamples):
-        rows = np.concatenate([groups[g] for g in rng.integers(0, len(groups), len(groups))])
-        if complete and len(rows) >= 4:
-            r = (standardise(x[rows], ranks=ranks, axis=0) * standardise(y[rows], ranks=ranks, axis=0)).sum(0)
-            out[k] = np.arctanh(np.clip(r, -1 + 1e-9, 1 - 1e-9))
-            continue
-        for j in range(x.shape[1]):
-            a, b = x[rows, j], y[rows, j]
-            keep = np.isfinite(a) & np.isfinite(b)
-            if keep.sum() >= 4:
-                r = float(coefficient(a[keep], b[keep], method=method))
-                out[k, j] = np.arctanh(np.clip(r, -1 + 1e-9, 1 - 1e-9))
-    return out
+def blocked(z: np.ndarray, families: Sequence | None) -> np.ndarray:
+    """Return control columns with one for each family but the first, unless all models are of one or of their own."""
+    if families is None or len(set(map(str, families))) in (1, len(z)):
+        return z
+    return np.column_stack([family_indicators(families), z])
 
 
-@dataclass(frozen=True)
-class MeanCorrelation(Shown):
-    """The mean over cells of a correlation, judged with all cells together.
-
-    Attributes
-    ----------
-    estimate : float
-        tanh of the mean Fisher z.
-    ci_low, ci_high : float
-        From the bootstrap error of the mean z over models.
-    p_value : float
-        Joint permutation.
-    equivalence_p, excluded_bound : float
-        Of the test that the mean is below the bound, and the smallest bound these data exclude.
-    error : float
-        Bootstrap standard error of the mean z.
-    draws : ndarray, shape (resamples, cells)
-    joint : Joint
-    """
-
-    estimate: float
-    ci_low: float
-    ci_high: float
-    p_value: float
-    equivalence_p: float
-    excluded_bound: float
-    error: float
-    draws: np.ndarray
-    joint: Joint
-
-    @property
-    def cell_errors(self) -> np.ndarray:
-        """Bootstrap standard error of Fisher's z in every cell; NaN where fewer than two draws have a value."""
-        known = np.isfinite(self.draws)
-        count = known.sum(0)
-        values = np.where(known, self.draws, 0.0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = values.sum(0) / count
-            return np.sqrt(
-                np.where(known, (values - mean) ** 2, 0.0).sum(0) / np.where(count > 1, count - 1, np.nan)
-            )
-
-
-def mean_correlation(
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    method: str = "spearman",
-    families: Sequence | None = None,
-    controls: object = None,
-    bound: float = 0.3,
-    alpha: float = 0.05,
-    level: float = 0.95,
-    resamples: int = 9999,
-    bootstrap: int = 499,
-    seed: int = 0,
-) -> MeanCorrelation:
-    """Return the mean correlation over cells that share their models; parameters as `joint_permutation`."""
-    joint = joint_permutation(
-        x, y, method=method, controls=controls, families=families, resamples=resamples, seed=seed
-    )
-    if controls is not None:
-        z, _ = design(controls, len(x))
-        if method == "spearman":
-            z, method = rankdata(z, axis=0), "pearson"
-            x, y = (_ranked(v) for v in (x, y))
-        x, y = (_partial(v, z) for v in (x, y))
-    draws = bootstrap_cells(x, y, method=method, families=families, resamples=bootstrap, seed=seed)
-    used = np.isfinite(joint.estimates)
-    means = np.array([v[np.isfinite(v)].mean() if np.isfinite(v).any() else np.nan for v in draws[:, used]])
-    means = means[np.isfinite(means)]
-    error = float(means.std(ddof=1)) if len(means) > bootstrap / 2 else float("nan")
-    free = max(len(x) - 2, 1)
-    width = stats.t.ppf((1 + level) / 2, free) * error
-    limit = np.arctanh(bound)
-    equivalence = float(stats.t.sf((limit - abs(joint.mean_z)) / error, free)) if error > 0 else float("nan")
-    excluded = float(np.tanh(abs(joint.mean_z) + stats.t.ppf(1 - alpha, free) * error)) if error > 0 else 1.0
-    return MeanCorrelation(
-        float(np.tanh(joint.mean_z)),
-        float(np.tanh(joint.mean_z - width)),
-        float(np.tanh(joint.mean_z + width)),
-        joint.mean_p,
-        equivalence,
-        excluded,
-        error,
-        draws,
-        joint,
-    )
-
-
-def _ranked(values: np.ndarray) -> np.ndarray:
-    return rankdata(values, axis=0, nan_policy="omit")
-
-
-def _partial(values: np.ndarray, z: np.ndarray) -> np.ndarray:
-    out = np.full(values.shape, np.nan)
-    for j in range(values.shape[1]):
-        rows = np.isfinite(values[:, j])
-        if rows.sum() > z.shape[1] + 2:
-            out[rows, j] = residuals(values[rows, j], z[rows])
-    return out
+def _basis(z: np.ndarray) -> np.ndarray:
+    """Return orthonormal columns that span a constant and the controls."""
+    u, s, _ = np.linalg.svd(np.column_stack([np.ones(len(z)), z]), full_matrices=False)
+    return u[:, s > 1e-10 * s[0]]

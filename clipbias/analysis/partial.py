@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,18 @@ def design(controls: Any, n: int) -> tuple[np.ndarray, tuple[str, ...]]:
                 indicator = np.where(series.isna(), np.nan, (series.astype(str) == level).astype(float))
                 plain[f"{column}={level}"] = indicator
     return (np.column_stack(list(plain.values())) if plain else np.empty((n, 0))), names
+
+
+def family_indicators(families: Sequence) -> np.ndarray:
+    """Return one column for each family but the first, shape (n, families - 1)."""
+    labels = np.asarray([str(f) for f in families])
+    names = list(dict.fromkeys(labels.tolist()))
+    return (labels[:, None] == np.asarray(names[1:], dtype=labels.dtype)[None, :]).astype(float)
+
+
+def degrees(z: np.ndarray) -> int:
+    """Return how many degrees of freedom control columns take: a control that others contain takes none."""
+    return int(np.linalg.matrix_rank(z - z.mean(0))) if z.size else 0
 
 
 def residuals(values: np.ndarray, z: np.ndarray) -> np.ndarray:

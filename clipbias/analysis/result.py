@@ -34,13 +34,14 @@ class Correlation(Shown):
     Attributes
     ----------
     estimate : float
-        In [-1, 1]; partial when there are controls.
+        In [-1, 1]; partial when there are controls or families.
     p_value : float
         Two-sided permutation p, |permuted| >= |observed|; within families when these are given.
     exact : bool
         Whether all permutations were enumerated.
     ci_low, ci_high : float
-        Bonett-Wright; ``bca_low``, ``bca_high`` the bootstrap interval (over families when given).
+        Bonett-Wright; ``bca_low``, ``bca_high`` the bootstrap interval (over families when there are six or more,
+        over the models within them when there are fewer).
     n : int
     method, unit : str
     minimum_detectable : float
@@ -62,6 +63,8 @@ class Correlation(Shown):
     methods : dict
         The other coefficients: name -> (estimate, p_value).
     controls : tuple of str
+    partialled : int
+        Degrees of freedom that controls and families take.
     note : str
     """
 
@@ -91,6 +94,7 @@ class Correlation(Shown):
     )
     methods: dict[str, tuple[float, float]] = field(default_factory=dict)
     controls: tuple[str, ...] = ()
+    partialled: int = 0
     note: str = ""
 
     def row(self) -> dict[str, object]:

@@ -95,7 +95,7 @@ def transfer_table(
     families : Series, optional
         Index: model.
     bound, alpha, resamples, bootstrap, seed, unit
-        As `correlate`.
+        As `correlate`; all orders are enumerated where they are no more than ``resamples``.
 
     Returns
     -------
@@ -141,6 +141,7 @@ def transfer_table(
             families=None if families is None else families.tolist(),
             resamples=resamples,
             seed=seed,
+            exact_limit=resamples,
         )
     rows = []
     for j, (a, b) in enumerate(pairs):
@@ -150,7 +151,7 @@ def transfer_table(
         try:
             result: Correlation = correlate(
                 left[a], right[b], method=method, controls=controls, families=families, bound=bound, alpha=alpha,
-                resamples=resamples, bootstrap=bootstrap, seed=seed, unit=unit,
+                resamples=resamples, bootstrap=bootstrap, seed=seed, unit=unit, exact_limit=resamples,
             )  # fmt: skip
             row |= result.row() | {"status": "ok", "reason": ""}
         except StatusError as error:

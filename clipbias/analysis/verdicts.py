@@ -63,7 +63,6 @@ def correlation_row(
     """Return the row of one correlation."""
     note = "; ".join(t for t in (found.note, reason) if t)
     undecided = found.verdict == UNDECIDED
-    controls = len(found.controls)
     return verdict_row(
         question,
         subject,
@@ -84,7 +83,7 @@ def correlation_row(
             found.n,
             bound=found.bound,
             method=found.method,
-            controls=controls,
+            controls=found.partialled,
             unit=found.unit,
         )
         if undecided

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from clipbias import content
 from clipbias.analysis.questions import load_questions, parse
 from clipbias.analyze import analyze, main
+from clipbias.errors import DataError
 from clipbias.results import rows
 from clipbias.results.run import RunFolder, new_manifest
 
@@ -411,6 +412,7 @@ def changed_by(name, old, new, tables, states, study):
     [
         ("transfer", "bound = 0.3 ", "bound = 0.95 ", "verdict"),
         ("transfer", 'controls = ["parameters"]', "controls = []", "estimate"),
+        ("transfer", 'task = ["vqa", "captioning"]', 'task = "summary"', "status"),
         ("transfer", 'attribute = "gender"', 'attribute = "tone"', "estimate"),
         ("convergence", "bound = 0.05", "bound = 0.95", "equivalence_p"),
         ("convergence", 'measure = "cka_debiased"', 'measure = "procrustes"', "estimate"),
@@ -518,23 +520,60 @@ def test_one_model_is_undecided_with_its_reason(tables, states):
     assert "two models" in found["reason"].iloc[0]
 
 
-@pytest.mark.slow
-def test_planted_transfer_is_found_and_permuted_labels_are_not(tables, tmp_path):
-    """As benchmarks/transfer_inference.py asks it of the zoo: 1,000 permutations of the model labels."""
+def benchmark():
     path = Path(__file__).resolve().parents[2] / "benchmarks" / "transfer_inference.py"
     spec = importlib.util.spec_from_file_location("transfer_inference", path)
     bench = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(bench)
+    return bench
+
+
+@pytest.mark.slow
+def test_planted_transfer_is_found_and_permuted_labels_are_not(tables, tmp_path):
+    """As benchmarks/transfer_inference.py asks it of the zoo: 1,000 permutations of the model labels."""
     run = RunFolder(tmp_path / "run")
     run.write_manifest(new_manifest(command=["test"]))
     for name, frame in tables.items():
         run.write(name, frame)
-    found = bench.permuted_run(str(run.path), 1000, np.random.default_rng(0)).set_index("mode")
+    found = benchmark().permuted_run(str(run.path), 1000, np.random.default_rng(0)).set_index("mode")
     assert found.loc["frozen", "verdict"] == "related"
     assert found.loc["full", "verdict"] == "undecided"
     assert 0.4 < found.loc["full", "minimum_detectable"] < 0.8
     assert found.loc["full", "excluded_bound"] > 0.3
-    assert (found["related under permuted labels"] <= 0.07).all()
+    shares = found.filter(like="related, labels permuted over")
+    assert shares.shape == (2, 2)
+    assert (shares <= 0.07).all().all()
+    assert (shares > 0.01).all().all()
+
+
+def test_a_run_without_a_side_has_nothing_to_permute(tables, tmp_path):
+    """It said nothing and wrote an empty table."""
+    run = RunFolder(tmp_path / "run")
+    run.write_manifest(new_manifest(command=["test"]))
+    for name, frame in tables.items():
+        run.write(name, frame.assign(stage="post") if name == "intrinsic" else frame)
+    with pytest.raises(DataError, match="nothing to permute.*intrinsic table has no value"):
+        benchmark().permuted_run(str(run.path), 10, np.random.default_rng(0))
+
+
+def test_several_primary_pairs_are_judged_together(tables):
+    both = pd.concat([tables["extrinsic"], tables["extrinsic"].assign(task="vqa")], ignore_index=True)
+    found = analyze(tables | {"extrinsic": both}, questions=[question("transfer")])["verdicts"]
+    frozen = found[found["subject"].str.contains("mode frozen")]
+    rests_on = frozen[frozen["primary"]]
+    assert len(rests_on) == 1
+    row = rests_on.iloc[0]
+    assert row["verdict"] == "related"
+    assert row["statistic"] == "mean spearman"
+    assert "mean over 2 pairs" in row["subject"]
+    assert "vqa and captioning" in row["subject"]
+    assert 0 < row["minimum_detectable"] < 1
+    assert 0 < row["detectable_bound"] < 1
+    for task in ("vqa", "captioning"):  # each pair stands beside it, and all models without controls
+        assert frozen["subject"].str.contains(f"extrinsic task {task}, .*controlled for").sum() == 1
+        assert frozen["subject"].str.contains(f"extrinsic task {task}, .*over all models without").sum() == 1
+    alone = primary(analyze(tables, questions=[question("transfer")]))
+    assert alone["reason"].str.contains("not in the tables: task vqa").all()
 
 
 def test_an_image_blind_baseline_is_no_mode_with_a_verdict(tables):

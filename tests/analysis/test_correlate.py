@@ -131,6 +131,64 @@ def test_families_take_out_a_family_effect(rng):
     assert grouped.bca_low != naive.bca_low  # families are drawn, not models
 
 
+def test_models_are_compared_within_families_of_any_size(rng):
+    """Families are blocks: levels of their own, however large and however opposed, change nothing."""
+    families = np.array([*"aaaa", *"bbbbbb", *"ccc", "d"])
+    x = rng.normal(size=14)
+    y = x + 0.3 * rng.normal(size=14)
+    level = {"a": 0.0, "b": 50.0, "c": -80.0, "d": 9.0}
+    shift = np.array([level[f] for f in families])
+    naive = correlate(x + shift, y - shift, method="pearson")
+    found = correlate(x + shift, y - shift, method="pearson", families=families)
+    assert naive.estimate < -0.9
+    assert found.verdict == "related"
+    rest = [v - np.array([v[families == f].mean() for f in families]) for v in (x, y)]
+    assert found.estimate == pytest.approx(stats.pearsonr(*rest)[0])
+    assert found.partialled == 3
+    assert found.estimate == pytest.approx(correlate(x, y, method="pearson", families=families).estimate)
+    assert (found.left_out_families["estimate"] > 0.5).all()
+
+
+def test_a_control_that_families_hold_takes_nothing_more(rng):
+    families = np.repeat(list("abc"), 4)
+    size = np.repeat([1.0, 2.0, 7.0], 4)
+    x, y = rng.normal(size=(2, 12))
+    bare, held = (
+        correlate(x, y, families=families),
+        correlate(x, y, families=families, controls={"size": size}),
+    )
+    assert held.estimate == pytest.approx(bare.estimate)
+    assert held.p_value == pytest.approx(bare.p_value)
+    assert (held.partialled, bare.partialled) == (2, 2)
+    assert "size held by comparing within families" in held.note
+    varying = correlate(x, y, families=families, controls={"size": size + rng.normal(size=12)})
+    assert varying.partialled == 3
+    with pytest.raises(StatusError, match="5 models in 2 families and 1 controls; at least 6"):
+        correlate(x[:5], y[:5], families=list("aabbb"), controls={"s": rng.normal(size=5)})
+
+
+def test_kendall_within_families_counts_pairs_of_one_family(rng):
+    families = np.array([*"aaaa", *"bbb"])
+    x, y = rng.normal(size=7), rng.normal(size=7)
+    pairs = [(i, j) for i in range(7) for j in range(i) if families[i] == families[j]]
+    tau = np.mean([np.sign((x[i] - x[j]) * (y[i] - y[j])) for i, j in pairs])
+    found = correlate(x, y, families=families, method="kendall")
+    assert found.estimate == pytest.approx(tau)
+    assert correlate(x, y, families=families).methods["kendall"][0] == pytest.approx(tau)
+    assert correlate(
+        x + 9 * (families == "b"), y, families=families, method="kendall"
+    ).estimate == pytest.approx(tau)
+
+
+def test_the_interval_over_few_families_draws_models_within_them(rng):
+    families = np.repeat(list("abc"), 8)
+    x = rng.normal(size=24)
+    y = 0.8 * x + 0.6 * rng.normal(size=24)
+    found = correlate(x + 5 * np.repeat([0, 1, 2], 8), y, families=families, bootstrap=499)
+    assert found.bca_low < found.estimate < found.bca_high
+    assert 0.1 < found.bca_high - found.bca_low < 1.2
+
+
 def test_bonett_wright_by_hand_and_at_a_perfect_order():
     low, high = bonett_wright(0.5, 28)
     width = 1.959963985 * math.sqrt(1.125 / 25)

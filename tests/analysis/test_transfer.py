@@ -4,7 +4,8 @@ import pytest
 from scipy import stats
 
 from clipbias.analysis.correlate import correlate
-from clipbias.analysis.joint import benjamini_hochberg, joint_permutation, mean_correlation
+from clipbias.analysis.joint import benjamini_hochberg, joint_permutation
+from clipbias.analysis.mean import mean_correlation
 from clipbias.analysis.transfer import agreement, transfer_table
 from clipbias.errors import DataError, StatusError
 
@@ -74,6 +75,48 @@ def test_type_one_error_with_correlated_metrics():
     assert mean / 200 <= 0.085
     assert any_ / 200 <= 0.085
     assert pooled / 200 > 0.3
+
+
+def test_the_mean_over_pairs_has_an_error_that_keeps_what_they_share(rng):
+    """Two copies of one pair say no more than the pair; leaving out models by hand gives the same error."""
+    x = rng.normal(size=12)
+    y = x + rng.normal(size=12)
+    pair = mean_correlation(x[:, None], y[:, None], method="pearson", bootstrap=20)
+    twice = mean_correlation(np.c_[x, x], np.c_[y, y], method="pearson", bootstrap=20)
+    assert twice.error == pytest.approx(pair.error)
+    assert twice.p_value == pytest.approx(pair.p_value)
+    left = [np.arctanh(stats.pearsonr(np.delete(x, i), np.delete(y, i))[0]) for i in range(12)]
+    assert pair.error == pytest.approx(np.sqrt(11 / 12 * np.square(left - np.mean(left)).sum()))
+    assert 0.3 < pair.minimum_detectable < 0.95
+    assert pair.detectable_bound > np.tanh(2 * pair.error)
+
+
+def test_the_mean_over_pairs_compares_within_families(rng):
+    families = np.array([*"aaaa", *"bbbbb", *"ccc"])
+    shift = 30 * np.array([{"a": 0, "b": 1, "c": -2}[f] for f in families])
+    truth = rng.normal(size=12)
+    x = np.column_stack([truth + 0.3 * rng.normal(size=12)] * 2)
+    y = truth[:, None] + 0.3 * rng.normal(size=(12, 2))
+    found = mean_correlation(
+        x + shift[:, None], y - shift[:, None], families=families, resamples=999, bootstrap=50
+    )
+    assert found.estimate > 0.5
+    assert found.p_value < 0.05
+    assert found.partialled == 2
+    assert np.isfinite(found.cell_errors).all()
+    nothing = mean_correlation(x[:4], y[:4], families=list("aabb"), resamples=99, bootstrap=10)
+    assert np.isnan(nothing.estimate)  # four models in two families leave too little
+
+
+def test_missing_values_change_the_draws_of_their_cell_only(rng):
+    x, y = rng.normal(size=(12, 3)), rng.normal(size=(12, 3))
+    whole = mean_correlation(x, y, bootstrap=60)
+    x[4, 1] = np.nan
+    part = mean_correlation(x, y, bootstrap=60)
+    assert part.draws[:, [0, 2]] == pytest.approx(whole.draws[:, [0, 2]])
+    rows = np.random.default_rng(0).integers(0, 12, 12)  # the first draw, by hand
+    keep = rows != 4
+    assert np.tanh(part.draws[0, 1]) == pytest.approx(stats.spearmanr(x[rows[keep], 1], y[rows[keep], 1])[0])
 
 
 def test_benjamini_hochberg_published_example_and_nan():

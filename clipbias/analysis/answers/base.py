@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from clipbias.analysis.heterogeneity import split_correlation
-from clipbias.analysis.joint import MeanCorrelation
+from clipbias.analysis.mean import MeanCorrelation
 from clipbias.analysis.questions import Question
 from clipbias.analysis.result import decide
 from clipbias.analysis.values import bias_values
@@ -74,12 +74,17 @@ def missing_tables(question: Question, tables: Mapping[str, pd.DataFrame], sides
 
 
 def matches(cells: pd.DataFrame, wanted: Mapping[str, object]) -> pd.Series:
-    """Return which cells have the wanted value in every wanted column."""
+    """Return which cells have the wanted value, or one of several, in every wanted column."""
     keep = pd.Series(True, index=cells.index)
     for column, value in wanted.items():
         if column in cells.columns:
-            keep &= cells[column].astype(str) == str(value)
+            keep &= cells[column].astype(str).isin([str(v) for v in several(value)])
     return keep
+
+
+def several(value: object) -> list[object]:
+    """Return a value, or the values of a list."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def primary_pair(question: Question) -> dict[str, object]:
@@ -93,7 +98,7 @@ def primary_pair(question: Question) -> dict[str, object]:
 
 def words(wanted: Mapping[str, object]) -> str:
     """Return column names and values as one phrase."""
-    return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in wanted.items())
+    return ", ".join(f"{k.replace('_', ' ')} {' and '.join(map(str, several(v)))}" for k, v in wanted.items())
 
 
 def cell_series(values: pd.DataFrame, row: pd.Series, side: str, on: list[str], keys: list[str]) -> pd.Series:
@@ -107,18 +112,25 @@ def cell_series(values: pd.DataFrame, row: pd.Series, side: str, on: list[str], 
 
 
 def mean_row(
-    question: Question, subject: str, found: MeanCorrelation, n: int, method: str, controls: int = 0
+    question: Question,
+    subject: str,
+    found: MeanCorrelation,
+    n: int,
+    method: str,
+    *,
+    primary: bool = False,
+    reason: str = "",
 ) -> dict[str, object]:
     """Return the verdict row of a mean over cells."""
     verdict = decide(found.p_value, found.equivalence_p, bound=question.bound, alpha=question.alpha)
     return verdict_row(
-        question, subject, primary=False, statistic=f"mean {method}", estimate=found.estimate, ci_low=found.ci_low,
+        question, subject, primary=primary, statistic=f"mean {method}", estimate=found.estimate, ci_low=found.ci_low,
         ci_high=found.ci_high, p=found.p_value, n=n, equivalence_p=found.equivalence_p, excluded_bound=found.excluded_bound,
-        verdict=verdict,
-        to_decide=what_it_takes(found.estimate, n, bound=question.bound, method=method, controls=controls)
+        minimum_detectable=found.minimum_detectable, detectable_bound=found.detectable_bound, verdict=verdict,
+        to_decide=what_it_takes(found.estimate, n, bound=question.bound, method=method, controls=found.partialled)
         if verdict == "undecided"
         else "",
-        reason=f"largest cell: p {found.joint.any_p:.3g} for all cells together",
+        reason="; ".join(filter(None, [f"largest cell: p {found.joint.any_p:.3g} for all cells together", reason])),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from clipbias.analysis.answers.base import (
     words,
 )
 from clipbias.analysis.heterogeneity import heterogeneity
-from clipbias.analysis.joint import mean_correlation
+from clipbias.analysis.mean import mean_correlation
 from clipbias.analysis.questions import Question
 from clipbias.analysis.values import families_of
 from clipbias.analysis.verdicts import not_answered

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from clipbias.analysis.answers.base import Answer, primary_pair, side_values
+from clipbias.analysis.answers.base import Answer, primary_pair, several, side_values
 from clipbias.analysis.questions import Question
 from clipbias.analysis.reliability import disattenuate, icc, reliability
 from clipbias.analysis.transfer import agreement
@@ -21,7 +21,7 @@ def add_agreement(
     """Add the correlations of the metrics of one side with each other, for each attribute."""
     on = ["attribute"] if "attribute" in table.columns else []
     values, keys = side_values(question, side, table, on, ideals)
-    if not keys:
+    if not keys or len(values) == 0:
         return
     values = values.assign(_metric=values[keys].agg(" / ".join, axis=1))
     for attribute, part in values.groupby("attribute") if on else [("", values)]:
@@ -45,7 +45,7 @@ def add_reliability(
     """Add split-half reliability over probes, ICC over random subsets, and the corrected primary correlation."""
     rows: list[dict[str, object]] = []
     wanted = primary_pair(question)
-    primary: dict[str, pd.DataFrame] = {}
+    primary: dict[str, list[tuple[dict[str, object], pd.DataFrame]]] = {"intrinsic": [], "extrinsic": []}
     for side, table in sides.items():
         on = ["attribute"] if "attribute" in table.columns else []
         rows += _over_random_views(question, side, table, on, views, ideals)
@@ -64,10 +64,11 @@ def add_reliability(
             numbers = {k: getattr(found, k) for k in NUMBERS}
             rows.append(row | numbers | {"status": "ok", "reason": ""})
             own = {k: wanted.get(k if k in on else f"{side}_{k}") for k in named}
-            if own == named:
-                primary[side] = wide
-    if len(primary) == 2:
-        rows.append(_corrected(primary, seed))
+            if all(str(v) in map(str, several(own[k])) for k, v in named.items()):
+                primary[side].append((named, wide))
+    for _, before in primary["intrinsic"]:
+        for named, after in primary["extrinsic"]:
+            rows.append(named | _corrected(before, after, seed))
     # Rows without a number (two models, say) still have its columns: readers of the table count on them.
     bare: dict[str, object] = dict.fromkeys(NUMBERS, math.nan)
     out.add("reliability", pd.DataFrame([bare | row for row in rows]), question)
@@ -107,9 +108,8 @@ def _over_random_views(
     return rows
 
 
-def _corrected(primary: Mapping[str, pd.DataFrame], seed: int) -> dict[str, object]:
+def _corrected(x: pd.DataFrame, y: pd.DataFrame, seed: int) -> dict[str, object]:
     """Return the primary correlation corrected for attenuation, where that is admissible."""
-    x, y = primary["intrinsic"], primary["extrinsic"]
     shared = x.index.intersection(y.index)
     row: dict[str, object] = {"side": "both", "over": "attenuation", "models": len(shared)}
     try:

@@ -10,8 +10,6 @@ import pandas as pd
 
 from clipbias.analysis.answers.base import (
     Answer,
-    cell_series,
-    matches,
     mean_row,
     missing_tables,
     primary_pair,
@@ -20,13 +18,14 @@ from clipbias.analysis.answers.base import (
     split_row,
     words,
 )
+from clipbias.analysis.answers.pairs import Pairs, pairs_of, primary_cells
 from clipbias.analysis.answers.repeatability import add_agreement, add_reliability
 from clipbias.analysis.correlate import correlate
 from clipbias.analysis.heterogeneity import heterogeneity
-from clipbias.analysis.joint import mean_correlation
+from clipbias.analysis.mean import mean_correlation
 from clipbias.analysis.questions import Question
 from clipbias.analysis.transfer import transfer_table
-from clipbias.analysis.values import columns_of, families_of, select
+from clipbias.analysis.values import select
 from clipbias.analysis.verdicts import correlation_row, not_answered
 from clipbias.errors import StatusError
 
@@ -67,89 +66,112 @@ def _one_transfer(
     out: Answer, question: Question, tables: Mapping[str, pd.DataFrame], left: pd.DataFrame, right: pd.DataFrame,
     named: Mapping[str, object], wanted: dict[str, object], ideals: Mapping[str, float], seed: int,
 ) -> None:  # fmt: skip
-    on = [c for c in question.test("on", ["attribute"]) if c in left.columns and c in right.columns]
-    x, x_keys = side_values(question, "intrinsic", left, on, ideals)
-    y, y_keys = side_values(question, "extrinsic", right, on, ideals)
+    pairs = pairs_of(question, tables, left, right, ideals)
     subject = words({**wanted, **named})
-    if len(x) == 0 or len(y) == 0:
-        side = "intrinsic" if len(x) == 0 else "extrinsic"
-        where = question.section(side).get("where", {})
-        out.verdicts.append(
-            not_answered(question, subject, "not measured", f"the {side} table has no value where {where}")
-        )
-        return
-    shared = pd.Index(sorted(set(x["model"]) & set(y["model"])), name="model")
-    models = tables.get("models")
-    controls, unknown = columns_of(models, list(question.test("controls", [])), shared)
-    families = families_of(models, question.test("families"), shared)
-    reason = f"not partialled out, unknown or constant: {', '.join(unknown)}" if unknown else ""
-    x, y = x[x["model"].isin(shared) | (len(shared) == 0)], y[y["model"].isin(shared) | (len(shared) == 0)]
+    for side, values in (("intrinsic", pairs.x), ("extrinsic", pairs.y)):
+        if len(values) == 0:
+            where = question.section(side).get("where", {})
+            why = f"the {side} table has no value where {where}"
+            out.verdicts.append(not_answered(question, subject, "not measured", why))
+            return
     method = question.statistic if question.statistic != "kendall" else "spearman"
     found = transfer_table(
-        x, y, on=on, intrinsic_keys=x_keys, extrinsic_keys=y_keys, method=method, controls=controls, families=families,
-        bound=question.bound, alpha=question.alpha, resamples=question.resamples, bootstrap=499, seed=seed,
+        pairs.x, pairs.y, on=pairs.on, intrinsic_keys=pairs.x_keys, extrinsic_keys=pairs.y_keys, method=method,
+        controls=pairs.controls, families=pairs.families, bound=question.bound, alpha=question.alpha,
+        resamples=question.resamples, bootstrap=499, seed=seed,
     )  # fmt: skip
     cells = found.cells.assign(**{k: str(v) for k, v in named.items()})
     out.add("transfer", cells, question)
-    chosen = cells[matches(cells, wanted)] if wanted else cells
-    if len(chosen) == 1:
-        row = chosen.iloc[0]
-        subject = words({k: row[k] for k in (*on, *_keys(x_keys, y_keys))} | dict(named))
-        a, b = cell_series(x, row, "intrinsic", on, x_keys), cell_series(y, row, "extrinsic", on, y_keys)
-        options = {
-            "bound": question.bound,
-            "alpha": question.alpha,
-            "resamples": question.resamples,
-            "seed": seed,
-        }
-        partials = [(controls, "")] if controls is None else [
-            (controls, f", controlled for {', '.join(controls.columns)}"), (None, ", without controls"),
-        ]  # fmt: skip
-        for partial, suffix in partials:
-            statistic = method if partial is not None else question.statistic
-            try:
-                one = correlate(a, b, method=statistic, controls=partial, families=families, **options)  # type: ignore[arg-type]
-            except StatusError as error:
-                out.verdicts.append(not_answered(question, subject, error.status, error.reason))
-                continue
-            row_of = correlation_row(
-                question, subject + suffix, one, primary=partial is controls, reason=reason
-            )
-            out.verdicts.append(row_of | {"statistic": statistic})
-    elif wanted:
-        have = sorted({words({c: r[c] for c in cells.columns if c in wanted}) for _, r in cells.iterrows()})
-        what = "is not in the tables" if len(chosen) == 0 else f"fits {len(chosen)} cells"
-        why = f"the primary pair {what}; there are: {'; '.join(have[:6])}"
+    if wanted or len(cells) == 1:
+        _primary(out, question, pairs, cells, named, wanted, method, seed)
+    _over_views(out, question, tables, left, right, named, pairs, ideals)
+    if len(pairs.shared) >= 4 and len(cells) > 1:
+        _overall(out, question, pairs, cells, named, method, seed, primary=not wanted)
+
+
+def _primary(
+    out: Answer, question: Question, pairs: Pairs, cells: pd.DataFrame, named: Mapping[str, object],
+    wanted: Mapping[str, object], method: str, seed: int,
+) -> None:  # fmt: skip
+    """Judge the primary pair, or the mean over several; beside it each pair, and all models without controls."""
+    chosen, gone = primary_cells(cells, wanted)
+    subject = words({**wanted, **named})
+    if len(chosen) == 0:
+        columns = [c for c in cells.columns if c in wanted]
+        have = sorted({words({c: r[c] for c in columns}) for _, r in cells.iterrows()})
+        why = f"the primary pair is not in the tables; there are: {'; '.join(have[:6])}"
         out.verdicts.append(not_answered(question, subject, "not measured", why))
-    _over_views(out, question, tables, left, right, named, on, ideals)
-    if len(shared) >= 4 and len(cells) > 1:
-        _overall(
+        return
+    reasons = (
+        [f"not partialled out, unknown or constant: {', '.join(pairs.unknown)}"] if pairs.unknown else []
+    )
+    reasons += [f"not in the tables: {', '.join(gone)}"] if gone else []
+    given = [
+        *([] if pairs.controls is None else pairs.controls.columns),
+        *([] if pairs.families is None else ["families"]),
+    ]
+    suffix = f", controlled for {', '.join(given)}" if given else ""
+    together = len(chosen) > 1
+    if together:
+        a, b = pairs.matrices(chosen)
+        try:
+            found = mean_correlation(
+                a, b, method=method, controls=pairs.controls, families=None if pairs.families is None else pairs.families.tolist(),
+                bound=question.bound, alpha=question.alpha, resamples=question.resamples, seed=seed,
+            )  # fmt: skip
+            if not np.isfinite(found.joint.estimates).any():
+                some = f"{len(pairs.shared)} models with {found.partialled} degrees of freedom for controls and families"
+                raise StatusError("too few models", f"{some}; at least {4 + found.partialled} are needed.")
+            row = mean_row(
+                question, f"mean over {len(chosen)} pairs: {subject}{suffix}", found, int(found.joint.n.max()), method,
+                primary=True, reason="; ".join(reasons),
+            )  # fmt: skip
+            out.verdicts.append(row)
+        except StatusError as error:
+            out.verdicts.append(not_answered(question, subject, error.status, error.reason))
+    for _, cell in chosen.iterrows():
+        one = words({k: cell[k] for k in (*pairs.on, *pairs.keys)} | dict(named))
+        _pair(
             out,
             question,
-            x,
-            y,
-            cells,
-            on,
-            x_keys,
-            y_keys,
+            pairs,
+            cell,
+            one + suffix,
             method,
-            controls,
-            families,
-            named,
             seed,
-            primary=not wanted,
+            primary=not together,
+            reason="; ".join(reasons),
         )
+        if given:
+            bare = replace(pairs, controls=None, families=None)
+            name = f"{one}, over all models without controls or families"
+            _pair(out, question, bare, cell, name, question.statistic, seed)
 
 
-def _keys(x_keys: list[str], y_keys: list[str]) -> list[str]:
-    return [*(f"intrinsic_{k}" for k in x_keys), *(f"extrinsic_{k}" for k in y_keys)]
+def _pair(
+    out: Answer, question: Question, pairs: Pairs, cell: pd.Series, subject: str, method: str, seed: int,
+    *, primary: bool = False, reason: str = "",
+) -> None:  # fmt: skip
+    """Judge one pair."""
+    a, b = pairs.series(cell)
+    try:
+        found = correlate(
+            a, b, method=method, controls=pairs.controls, families=pairs.families, bound=question.bound, alpha=question.alpha,
+            resamples=question.resamples, seed=seed,
+        )  # fmt: skip
+    except StatusError as error:
+        row = not_answered(question, subject, error.status, error.reason) | {"primary": primary}
+    else:
+        row = correlation_row(question, subject, found, primary=primary, reason=reason)
+    out.verdicts.append(row | {"statistic": method})
 
 
 def _over_views(
     out: Answer, question: Question, tables: Mapping[str, pd.DataFrame], left: pd.DataFrame, right: pd.DataFrame,
-    named: Mapping[str, object], on: list[str], ideals: Mapping[str, float],
+    named: Mapping[str, object], pairs: Pairs, ideals: Mapping[str, float],
 ) -> None:  # fmt: skip
     """Split every correlation over (model, view) into its part between and its part within views."""
+    on = pairs.on
     if "view" not in left.columns or "view" not in right.columns or "view" in on:
         return
     spec = dict(question.spec)
@@ -168,7 +190,7 @@ def _over_views(
         both = both[~both["view"].isin(random)]
     if both["view"].nunique() < 2:
         return
-    keys = [*on, *_keys(x_keys, y_keys)]
+    keys = [*on, *pairs.keys]
     rows = [
         dict(zip(keys, cell, strict=True))
         | {"grouping": "view", **named}
@@ -179,37 +201,31 @@ def _over_views(
 
 
 def _overall(
-    out: Answer, question: Question, x: pd.DataFrame, y: pd.DataFrame, cells: pd.DataFrame, on: list[str], x_keys: list[str],
-    y_keys: list[str], method: str, controls: pd.DataFrame | None, families: pd.Series | None, named: Mapping[str, object], seed: int,
+    out: Answer, question: Question, pairs: Pairs, cells: pd.DataFrame, named: Mapping[str, object], method: str, seed: int,
     *, primary: bool,
 ) -> None:  # fmt: skip
     """Judge all cells together, and say whether transfer differs between attributes, views or families."""
-    shared = sorted(set(x["model"]))
-    a = np.column_stack(
-        [cell_series(x, row, "intrinsic", on, x_keys).reindex(shared) for _, row in cells.iterrows()]
-    )
-    b = np.column_stack(
-        [cell_series(y, row, "extrinsic", on, y_keys).reindex(shared) for _, row in cells.iterrows()]
-    )
+    a, b = pairs.matrices(cells)
+    families, shared = pairs.families, pairs.shared
     found = mean_correlation(
-        a, b, method=method, controls=controls, families=None if families is None else families.tolist(),
+        a, b, method=method, controls=pairs.controls, families=None if families is None else families.tolist(),
         bound=question.bound, alpha=question.alpha, resamples=question.resamples, seed=seed,
     )  # fmt: skip
     used = int(np.isfinite(found.joint.estimates).sum())
     where = f" ({words(named)})" if named else ""
-    count = 0 if controls is None else controls.shape[1]
     if not used:
         return
-    row = mean_row(question, f"mean over {used} pairs of measures{where}", found, len(shared), method, count)
-    out.verdicts.append(row | {"primary": primary})
+    row = mean_row(
+        question, f"mean over {used} pairs of measures{where}", found, len(shared), method, primary=primary
+    )
+    out.verdicts.append(row)
     rows = []
     z = np.arctanh(np.clip(found.joint.estimates, -1 + 1e-9, 1 - 1e-9))
     errors = found.cell_errors
-    keys = _keys(x_keys, y_keys)
-    for grouping in on:
-        for pair, part in cells.groupby(keys, observed=True):
+    for grouping in pairs.on:
+        for pair, part in cells.groupby(pairs.keys, observed=True):
             index = part.index.to_numpy()
-            row = dict(zip(keys, pair, strict=True)) | {"grouping": grouping, **named}
+            row = dict(zip(pairs.keys, pair, strict=True)) | {"grouping": grouping, **named}
             try:
                 h = heterogeneity(z[index], errors[index], draws=found.draws[:, index])
             except StatusError:
@@ -220,6 +236,6 @@ def _overall(
             rows.append(row | split_row(a[:, index].T.ravel(), b[:, index].T.ravel(), groups))
     if families is not None:
         for j, (_, cell) in enumerate(cells.iterrows()):
-            row = {k: cell[k] for k in (*on, *keys)} | {"grouping": "family", **named}
+            row = {k: cell[k] for k in (*pairs.on, *pairs.keys)} | {"grouping": "family", **named}
             rows.append(row | split_row(a[:, j], b[:, j], families.loc[shared].to_numpy()))
     out.add("heterogeneity", pd.DataFrame(rows), question)

@@ -1,0 +1,243 @@
+"""The mean over cells of a correlation, with an error that keeps what the cells share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from scipy.stats import rankdata
+
+from clipbias.analysis.correlate import FEW_FAMILIES
+from clipbias.analysis.joint import Joint, blocked, joint_permutation
+from clipbias.analysis.partial import degrees, design, residuals
+from clipbias.display import Shown
+
+
+def bootstrap_cells(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    method: str = "spearman",
+    families: Sequence | None = None,
+    resamples: int = 499,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return Fisher's z of every cell in bootstrap draws of the models, the same draw for all cells.
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (models, cells)
+    method : {"spearman", "pearson"}
+    families : sequence, optional
+        Whole families are drawn when there are six or more, else models within families, about their means.
+    resamples, seed : int
+
+    Returns
+    -------
+    ndarray, shape (resamples, cells)
+        NaN where a draw has no spread or fewer than 4 models.
+    """
+    rng = np.random.default_rng(seed)
+    labels = np.arange(len(x)) if families is None else np.asarray([str(f) for f in families])
+    groups = [np.flatnonzero(labels == f) for f in dict.fromkeys(labels.tolist())]
+    within = 1 < len(groups) < min(FEW_FAMILIES, len(x))
+    ranks = method == "spearman"
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = (np.where(known, v, np.nan) for v in (x, y))
+    out = np.full((resamples, x.shape[1]), np.nan)
+    for k in range(resamples):
+        if within:
+            parts = [g[rng.integers(0, len(g), len(g))] for g in groups]
+            rows = np.concatenate(parts)
+            sides = [_less_family_means(v[rows], parts) for v in (x, y)]
+        else:
+            rows = np.concatenate([groups[g] for g in rng.integers(0, len(groups), len(groups))])
+            sides = [v[rows] for v in (x, y)]
+        out[k] = fisher_z(*sides, ranks=ranks)
+    return out
+
+
+def _less_family_means(values: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return drawn rows, family by family, less the mean of each family over what is known."""
+    blocks = np.split(values, np.cumsum([len(p) for p in parts])[:-1])
+    return np.concatenate([b - _mean(b) for b in blocks])
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(known, values, 0.0).sum(0) / known.sum(0)
+
+
+def fisher_z(x: np.ndarray, y: np.ndarray, *, ranks: bool, lost: int = 0) -> np.ndarray:
+    """Return Fisher's z of the correlation of every column of x with that of y, over the rows both have.
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (models, cells)
+    ranks : bool
+    lost : int
+        Degrees of freedom that are gone already.
+
+    Returns
+    -------
+    ndarray, shape (cells,)
+        NaN with fewer than ``4 + lost`` rows or without spread.
+    """
+    known = np.isfinite(x) & np.isfinite(y)
+    sides = []
+    for v in (x, y):
+        v = np.where(known, v, np.nan)
+        if ranks:
+            v = rankdata(v, axis=0) if known.all() else rankdata(v, axis=0, nan_policy="omit")
+        size = np.abs(np.where(known, v, 0.0)).max(0)
+        v = np.where(known, v - _mean(v), 0.0)
+        norm = np.linalg.norm(v, axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sides.append(np.where(norm > 1e-9 * size, v / norm, np.nan))
+    r = np.where(known.sum(0) >= 4 + lost, (sides[0] * sides[1]).sum(0), np.nan)
+    return np.arctanh(np.clip(r, -1 + 1e-9, 1 - 1e-9))
+
+
+@dataclass(frozen=True)
+class MeanCorrelation(Shown):
+    """The mean over cells of a correlation, judged with all cells together.
+
+    Attributes
+    ----------
+    estimate : float
+        tanh of the mean Fisher z.
+    ci_low, ci_high : float
+        t interval from ``error``.
+    p_value : float
+        Joint permutation.
+    equivalence_p, excluded_bound : float
+        Of the test that the mean is below the bound, and the smallest bound these data exclude.
+    error : float
+        Jackknife standard error of the mean z: models left out one at a time, families when there are six or more.
+    minimum_detectable : float
+        True mean that would be found with 80 % power at this error.
+    detectable_bound : float
+        The smallest bound that would be confirmed with 80 % power if the mean were zero.
+    partialled : int
+        Degrees of freedom that controls and families take.
+    draws : ndarray, shape (resamples, cells)
+        Of the bootstrap, for comparing cells with each other.
+    joint : Joint
+    """
+
+    estimate: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    equivalence_p: float
+    excluded_bound: float
+    error: float
+    minimum_detectable: float
+    detectable_bound: float
+    partialled: int
+    draws: np.ndarray
+    joint: Joint
+
+    @property
+    def cell_errors(self) -> np.ndarray:
+        """Bootstrap standard error of Fisher's z in every cell; NaN where fewer than two draws have a value."""
+        known = np.isfinite(self.draws)
+        count = known.sum(0)
+        values = np.where(known, self.draws, 0.0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = values.sum(0) / count
+            return np.sqrt(
+                np.where(known, (values - mean) ** 2, 0.0).sum(0) / np.where(count > 1, count - 1, np.nan)
+            )
+
+
+def mean_correlation(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    method: str = "spearman",
+    families: Sequence | None = None,
+    controls: object = None,
+    bound: float = 0.3,
+    alpha: float = 0.05,
+    level: float = 0.95,
+    resamples: int = 9999,
+    bootstrap: int = 499,
+    seed: int = 0,
+) -> MeanCorrelation:
+    """Return the mean correlation over cells that share their models; parameters as `joint_permutation`."""
+    joint = joint_permutation(
+        x, y, method=method, controls=controls, families=families, resamples=resamples, seed=seed
+    )
+    used = np.isfinite(joint.estimates)
+    own = design(controls, len(x))[0]
+    ranks = method == "spearman"
+    error, free = _jackknife(x[:, used], y[:, used], own, families, ranks=ranks)
+    z = blocked(own, families)
+    lost = degrees(z)
+    if z.size:
+        if ranks:
+            z, ranks = rankdata(z, axis=0), False
+            x, y = (rankdata(v, axis=0, nan_policy="omit") for v in (x, y))
+        x, y = (_partial(v, z) for v in (x, y))
+    kind = "spearman" if ranks else "pearson"
+    draws = bootstrap_cells(x, y, method=kind, families=families, resamples=bootstrap, seed=seed)
+    reach, limit, power = stats.t(free).ppf, np.arctanh(bound), 0.8
+    seen = abs(joint.mean_z)
+    known = error > 0
+    return MeanCorrelation(
+        estimate=float(np.tanh(joint.mean_z)),
+        ci_low=float(np.tanh(joint.mean_z - reach((1 + level) / 2) * error)),
+        ci_high=float(np.tanh(joint.mean_z + reach((1 + level) / 2) * error)),
+        p_value=joint.mean_p,
+        equivalence_p=float(stats.t.sf((limit - seen) / error, free)) if known else float("nan"),
+        excluded_bound=float(np.tanh(seen + reach(1 - alpha) * error)) if known else 1.0,
+        error=error,
+        minimum_detectable=float(np.tanh((reach(1 - alpha / 2) + reach(power)) * error)),
+        detectable_bound=float(np.tanh((reach(1 - alpha) + reach((1 + power) / 2)) * error)),
+        partialled=lost,
+        draws=draws,
+        joint=joint,
+    )
+
+
+def _jackknife(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, families: Sequence | None, *, ranks: bool
+) -> tuple[float, int]:
+    """Return the jackknife error of the mean z, with everything estimated anew, and its degrees of freedom."""
+    labels = np.arange(len(x)).astype(str) if families is None else np.asarray([str(f) for f in families])
+    names = list(dict.fromkeys(labels.tolist()))
+    whole = len(names) >= FEW_FAMILIES
+    units = [np.flatnonzero(labels == f) for f in names] if whole else [np.array([i]) for i in range(len(x))]
+    left = []
+    for unit in units:
+        keep = np.delete(np.arange(len(x)), unit)
+        controls = blocked(z[keep], None if families is None else labels[keep])
+        a, b = x[keep], y[keep]
+        if controls.size:
+            if ranks:
+                controls = rankdata(controls, axis=0)
+                a, b = (rankdata(v, axis=0, nan_policy="omit") for v in (a, b))
+            a, b = (_partial(v, controls) for v in (a, b))
+        each = fisher_z(a, b, ranks=ranks and not controls.size, lost=degrees(controls))
+        if np.isfinite(each).any():
+            left.append(np.nanmean(each))
+    count = len(left)
+    free = count - 1 if whole and families is not None else count - 2 - degrees(blocked(z, families))
+    if count < max(3, len(units) / 2) or free < 1:
+        return float("nan"), 1
+    return float(np.sqrt((count - 1) / count * np.square(left - np.mean(left)).sum())), free
+
+
+def _partial(values: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Return what is left of every column after controls, where it is known."""
+    known = np.isfinite(values)
+    out = np.full(values.shape, np.nan)
+    for rows in np.unique(known, axis=1).T:  # columns known for the same models at once
+        same = (known == rows[:, None]).all(0)
+        if rows.sum() > degrees(z[rows]) + 2:
+            out[np.ix_(rows, same)] = residuals(values[np.ix_(rows, same)], z[rows])
+    return out

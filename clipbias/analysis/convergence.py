@@ -214,10 +214,10 @@ def image_influence(
     """
     import torch
 
+    from clipbias.analysis.align import align, describe
     from clipbias.analysis.features import Features
     from clipbias.analysis.gram import gram_sums, plan, weighted_influence
     from clipbias.analysis.kernels import make_kernels
-    from clipbias.analysis.similarity import align, describe
 
     wanted = [(m, layer, s) for s in (before, after) for m in models]
     keys, arrays, common, orders = align({key: states[key] for key in wanted}, ids)

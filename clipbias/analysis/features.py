@@ -101,6 +101,7 @@ class Features:
         self.array, self.name, self.ids, self.order = array, name, ids, order
         self.standardize, self.dtype, self.device = standardize, dtype, torch.device(device)
         self.scratch = Scratch() if scratch is None else scratch
+        self._row_squares: torch.Tensor | None = None  # of centred rows, where the factor came by them
         self.n = int(array.shape[0]) if order is None else len(order)
         self.p = int(array.shape[1])
         if self.n < 3:
@@ -169,13 +170,16 @@ class Features:
             keep = spread > floor
             factor = torch.where(keep, 1 / spread.clamp_min(torch.finfo(torch.float64).tiny).sqrt(), 0.0)
             return factor * (self.n / max(int(keep.sum()), 1)) ** 0.5
-        total = 0.0
+        squares = torch.empty(self.n, dtype=torch.float64, device=self.device)
         for start, stop in self.chunks():
             rows = self.raw(start, stop)
             out = self._buffer("rows", rows.shape, rows.dtype)
-            total += float(torch.sub(rows, self.mean.to(rows.dtype), out=out).square_().sum())
+            squares[start:stop] = torch.sub(rows, self.mean.to(rows.dtype), out=out).square_().sum(1)
+        total = float(squares.sum())
         if not 1e-20 < total < 1e30:  # squares may have left the range of float32
             total = float(self._spread.sum())
+        elif rows.dtype == self.dtype:
+            self._row_squares = squares
         if total <= float(floor.sum()):
             return torch.zeros((), dtype=torch.float64, device=self.device)
         return torch.tensor((self.n / total) ** 0.5, dtype=torch.float64, device=self.device)
@@ -229,6 +233,9 @@ class Features:
     @cached_property
     def square(self) -> torch.Tensor:
         """Squared norms of the rows after centring and scaling, float64, shape (n,)."""
+        factor = self.factor
+        if self._row_squares is not None:
+            return self._row_squares * factor.square()
         out = torch.empty(self.n, dtype=torch.float64, device=self.device)
         for start, stop in self.chunks():
             out[start:stop] = self.block(start, stop, reuse="rows").square_().sum(1)

@@ -14,6 +14,8 @@ from clipbias.analysis.joint import Joint, blocked, joint_permutation
 from clipbias.analysis.partial import degrees, design, residuals
 from clipbias.display import Shown
 
+_CHUNK = 2_000_000  # numbers that a chunk of bootstrap draws holds
+
 
 def bootstrap_cells(
     x: np.ndarray,
@@ -47,28 +49,36 @@ def bootstrap_cells(
     known = np.isfinite(x) & np.isfinite(y)
     x, y = (np.where(known, v, np.nan) for v in (x, y))
     out = np.full((resamples, x.shape[1]), np.nan)
-    for k in range(resamples):
+    same = within or len({len(g) for g in groups}) == 1  # draws of one length: many at once
+    step = max(1, _CHUNK // max(1, x.size)) if same else 1
+    for start in range(0, resamples, step):
+        stop = min(start + step, resamples)
+        drawn = [_draw(groups, within, rng) for _ in range(start, stop)]
+        rows = np.stack(drawn)
+        sides = [v[rows] for v in (x, y)]
         if within:
-            parts = [g[rng.integers(0, len(g), len(g))] for g in groups]
-            rows = np.concatenate(parts)
-            sides = [_less_family_means(v[rows], parts) for v in (x, y)]
-        else:
-            rows = np.concatenate([groups[g] for g in rng.integers(0, len(groups), len(groups))])
-            sides = [v[rows] for v in (x, y)]
-        out[k] = fisher_z(*sides, ranks=ranks)
+            edges = np.cumsum([len(g) for g in groups])[:-1]
+            sides = [
+                np.concatenate([b - _mean(b) for b in np.split(v, edges, axis=1)], axis=1) for v in sides
+            ]
+        out[start:stop] = fisher_z(*sides, ranks=ranks)
     return out
 
 
-def _less_family_means(values: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Return drawn rows, family by family, less the mean of each family over what is known."""
-    blocks = np.split(values, np.cumsum([len(p) for p in parts])[:-1])
-    return np.concatenate([b - _mean(b) for b in blocks])
+def _draw(groups: Sequence[np.ndarray], within: bool, rng: np.random.Generator) -> np.ndarray:
+    """Return the rows of one bootstrap draw, of models within groups or of whole groups."""
+    if within:
+        return np.concatenate([g[rng.integers(0, len(g), len(g))] for g in groups])
+    return np.concatenate([groups[g] for g in rng.integers(0, len(groups), len(groups))])
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
+    """Return the mean over models of what is known, shape (..., 1, cells)."""
     known = np.isfinite(values)
+    if known.all():
+        return values.mean(-2, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(known, values, 0.0).sum(0) / known.sum(0)
+        return np.where(known, values, 0.0).sum(-2, keepdims=True) / known.sum(-2, keepdims=True)
 
 
 def fisher_z(x: np.ndarray, y: np.ndarray, *, ranks: bool, lost: int = 0) -> np.ndarray:
@@ -76,28 +86,32 @@ def fisher_z(x: np.ndarray, y: np.ndarray, *, ranks: bool, lost: int = 0) -> np.
 
     Parameters
     ----------
-    x, y : ndarray, shape (models, cells)
+    x, y : ndarray, shape (..., models, cells)
     ranks : bool
     lost : int
         Degrees of freedom that are gone already.
 
     Returns
     -------
-    ndarray, shape (cells,)
+    ndarray, shape (..., cells)
         NaN with fewer than ``4 + lost`` rows or without spread.
     """
     known = np.isfinite(x) & np.isfinite(y)
+    complete = bool(known.all())
     sides = []
     for v in (x, y):
-        v = np.where(known, v, np.nan)
+        if not complete:
+            v = np.where(known, v, np.nan)
         if ranks:
-            v = rankdata(v, axis=0) if known.all() else rankdata(v, axis=0, nan_policy="omit")
-        size = np.abs(np.where(known, v, 0.0)).max(0)
-        v = np.where(known, v - _mean(v), 0.0)
-        norm = np.linalg.norm(v, axis=0)
+            v = rankdata(v, axis=-2) if complete else rankdata(v, axis=-2, nan_policy="omit")
+        size = np.abs(v if complete else np.where(known, v, 0.0)).max(-2)
+        v = v - _mean(v)
+        if not complete:
+            v = np.where(known, v, 0.0)
+        norm = np.linalg.norm(v, axis=-2)
         with np.errstate(invalid="ignore", divide="ignore"):
-            sides.append(np.where(norm > 1e-9 * size, v / norm, np.nan))
-    r = np.where(known.sum(0) >= 4 + lost, (sides[0] * sides[1]).sum(0), np.nan)
+            sides.append(np.where(norm > 1e-9 * size, 1 / norm, np.nan)[..., None, :] * v)
+    r = np.where(known.sum(-2) >= 4 + lost, (sides[0] * sides[1]).sum(-2), np.nan)
     return np.arctanh(np.clip(r, -1 + 1e-9, 1 - 1e-9))
 
 

@@ -59,6 +59,12 @@ def orders(
     -------
     Orders
     """
+    labels = None if families is None else tuple(str(f) for f in families)
+    return _orders(n, labels, resamples, seed, limit)
+
+
+@lru_cache(maxsize=4)  # many cells over the same models ask for the same orders
+def _orders(n: int, families: tuple[str, ...] | None, resamples: int, seed: int, limit: int) -> Orders:
     groups = [np.arange(n)] if families is None else _positions(families)
     total = math.prod(math.factorial(len(g)) for g in groups)
     identity = np.arange(n)
@@ -70,11 +76,13 @@ def orders(
             moves = group[_all_orders(len(group))]
             found = np.repeat(found, len(moves), axis=0)
             found[:, group] = np.tile(moves, (len(found) // len(moves), 1))
+        found.setflags(write=False)
         return Orders(found, True)
     rng = np.random.default_rng(seed)
     found = np.tile(identity, (resamples + 1, 1))
     for group in groups:
         found[1:, group] = rng.permuted(np.tile(group, (resamples, 1)), axis=1)
+    found.setflags(write=False)
     return Orders(found, False)
 
 

@@ -51,7 +51,15 @@ def distances(features: Features, distance: str = "euclidean") -> torch.Tensor:
 
 def average_ranks(values: torch.Tensor) -> torch.Tensor:
     """Return ranks from 1, ties get their mean rank, float64."""
-    ordered, order = values.sort()
+    if values.device.type == "cpu":  # numpy sorts with vector instructions
+        order = torch.from_numpy(np.argsort(values.numpy()))
+        ordered = values[order]
+    else:
+        ordered, order = values.sort()
+    if not bool((ordered[1:] == ordered[:-1]).any()):
+        ranks = torch.empty(len(values), dtype=torch.float64, device=values.device)
+        ranks[order] = torch.arange(1, len(values) + 1, dtype=torch.float64, device=values.device)
+        return ranks
     _, inverse, counts = torch.unique_consecutive(ordered, return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
     ranks = torch.empty(len(values), dtype=torch.float64, device=values.device)

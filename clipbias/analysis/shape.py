@@ -14,6 +14,7 @@ import torch
 from clipbias.analysis.features import Features, gather
 from clipbias.errors import DataError, StatusError, nearest
 
+HELD = 128 << 20  # bytes of float64 factors that are kept
 MEASURES = ("nuclear", "distance", "angular")
 
 
@@ -52,8 +53,9 @@ def pairwise_procrustes(arrays: Sequence, *, measure: str = "nuclear", **options
     features = gather(arrays, **options)  # type: ignore[arg-type]
     count = len(features)
     out = np.eye(count)
-    # Wide matrices are reduced once; the others are read again for each pair instead of held in float64.
-    held = [_factor(f) if f.p > f.n else None for f in features]
+    # Wide matrices are reduced once; the others are read again for each pair where all of them in float64 are too many.
+    small = 8 * sum(f.n * f.p for f in features) <= HELD
+    held = [_factor(f) if small or f.p > f.n else None for f in features]
     with torch.no_grad():
         for a in range(count):
             left = _factor(features[a]) if (one := held[a]) is None else one

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from clipbias.analysis.align import align, describe
 from clipbias.analysis.cca import effective_rank, pairwise_cca
 from clipbias.analysis.cka import cka_interval, cka_matrix
 from clipbias.analysis.features import Features, gather, working_dtype
@@ -17,7 +18,7 @@ from clipbias.analysis.gram import plan as plan_gram
 from clipbias.analysis.neighbours import pairwise_cknna, pairwise_mutual_knn
 from clipbias.analysis.null import Null
 from clipbias.analysis.rsa import pairwise_rsa
-from clipbias.analysis.shape import pairwise_procrustes
+from clipbias.analysis.shape import HELD, pairwise_procrustes
 from clipbias.display import Shown
 from clipbias.errors import DataError, StatusError, nearest
 
@@ -128,61 +129,6 @@ class Similarity(Shown):
             frame.loc[frame["value"].notna(), "reason"] = ""
             parts.append(frame)
         return pd.concat(parts, ignore_index=True)
-
-
-def align(
-    states: Mapping, ids: Sequence | None
-) -> tuple[list[tuple[str, str, str]], list, list | None, list[np.ndarray | None]]:
-    """Check keys and image ids by value; return keys, arrays, the common ids and the row order of each array."""
-    if not states:
-        raise DataError("no states to compare.")
-    keys, arrays, own = [], [], []
-    for key, value in states.items():
-        parts = (key,) if isinstance(key, str) else tuple(str(k) for k in key)
-        if len(parts) > 3:
-            raise DataError(f"state {key!r}: a key is (model, layer, state).")
-        model, layer, state = (*parts, "", "", "")[:3]
-        keys.append((model, layer, state))
-        paired = isinstance(value, tuple) and len(value) == 2
-        own.append(list(value[0]) if paired else None if ids is None else list(ids))
-        arrays.append(value[1] if paired else value)
-    given = [o for o in own if o is not None]
-    if 0 < len(given) < len(own):
-        bare = next(i for i, o in enumerate(own) if o is None)
-        raise DataError(f"{describe(keys[bare])} has no image ids while others have: give them for all.")
-    if not given:
-        return keys, arrays, None, [None] * len(keys)
-    common, orders = given[0], list[np.ndarray | None]()
-    for key, array, mine in zip(keys, arrays, given, strict=True):
-        rows = array.shape[0] if hasattr(array, "shape") else len(array)
-        if len(mine) != rows:
-            raise DataError(f"{describe(key)}: {len(mine)} image ids for {rows} rows.")
-        if len(set(mine)) != len(mine):
-            twice = pd.Series(mine)[pd.Series(mine).duplicated()].iloc[0]
-            raise DataError(
-                f"{describe(key)}: image {twice!r} appears twice. Duplicated images inflate similarity; drop them."
-            )
-        if mine == common:
-            orders.append(None)
-            continue
-        differ = set(mine) ^ set(common)
-        if differ:
-            image = min(differ, key=str)
-            where = describe(key) if image in set(mine) else describe(keys[0])
-            raise DataError(
-                f"{describe(key)} and {describe(keys[0])} hold different images: {len(differ)} are in one only, "
-                f"for example {image!r} in {where}. Give every state the same images."
-            )
-        place = {image: row for row, image in enumerate(mine)}
-        orders.append(np.array([place[image] for image in common]))
-    return keys, arrays, common, orders
-
-
-def describe(key: tuple[str, str, str]) -> str:
-    """Return the words for a key in messages."""
-    return ", ".join(
-        f"{word} {part!r}" for word, part in zip(("model", "layer", "state"), key, strict=True) if part
-    )
 
 
 def similarity(
@@ -338,7 +284,8 @@ def memory_of_others(measures: Sequence[str], n: int, widths: Sequence[int]) -> 
     if {"mutual_knn", "cknna"} & set(measures):
         needs.append((64 << 20) + 16 * n * widest)
     if any(m.startswith("procrustes") for m in measures):
-        needs.append(8 * (3 * n * widest + sum(n * min(n, p) for p in widths if p > n)))
+        held = sum(n * min(n, p) for p in widths if p > n or 8 * n * sum(widths) <= HELD)
+        needs.append(8 * (3 * n * widest + held))
     if set(CCA_MEASURES) & set(measures):
         needs.append(8 * sum((n + p) * min(n, p) for p in widths))
     return max(needs)

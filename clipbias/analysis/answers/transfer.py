@@ -128,7 +128,7 @@ def _primary(
             )  # fmt: skip
             out.verdicts.append(row)
         except StatusError as error:
-            out.verdicts.append(not_answered(question, subject, error.status, error.reason))
+            out.verdicts.append(_too_few(question, subject, error, len(pairs.shared)))
     for _, cell in chosen.iterrows():
         one = words({k: cell[k] for k in (*pairs.on, *pairs.keys)} | dict(named))
         _pair(
@@ -148,6 +148,15 @@ def _primary(
             _pair(out, question, bare, cell, name, question.statistic, seed)
 
 
+def _too_few(question: Question, subject: str, error: StatusError, n: int) -> dict[str, object]:
+    """Return the row of what could not be computed; with too few models, nothing can be found and nothing excluded."""
+    row = not_answered(question, subject, error.status, error.reason)
+    if error.status != "too few models":
+        return row
+    nothing = dict.fromkeys(("minimum_detectable", "excluded_bound", "detectable_bound"), 1.0)
+    return row | nothing | {"n": n}
+
+
 def _pair(
     out: Answer, question: Question, pairs: Pairs, cell: pd.Series, subject: str, method: str, seed: int,
     *, primary: bool = False, reason: str = "",
@@ -160,7 +169,7 @@ def _pair(
             resamples=question.resamples, seed=seed,
         )  # fmt: skip
     except StatusError as error:
-        row = not_answered(question, subject, error.status, error.reason) | {"primary": primary}
+        row = _too_few(question, subject, error, len(a)) | {"primary": primary}
     else:
         row = correlation_row(question, subject, found, primary=primary, reason=reason)
     out.verdicts.append(row | {"statistic": method})

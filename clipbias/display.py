@@ -17,7 +17,7 @@ class Shown:
     __slots__ = ()
 
     def _repr_html_(self) -> str:
-        lines = (
+        lines: list[tuple[str, object]] = (
             [(f.name, getattr(self, f.name)) for f in fields(self) if f.repr] if is_dataclass(self) else []
         )
         body = "".join(

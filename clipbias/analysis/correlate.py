@@ -261,5 +261,7 @@ def _one_estimate(a: np.ndarray, b: np.ndarray, z: np.ndarray, families: np.ndar
     if method == "kendall":
         return float(permuted(a, b, np.arange(len(a))[None], method=method, families=families)[0])
     x, y = residual_pair(a, b, z, method)
-    small = [np.linalg.norm(v) <= 1e-8 * max(1.0, np.linalg.norm(w)) for v, w in ((x, a), (y, b))]
+    small = [
+        float(np.linalg.norm(v)) <= 1e-8 * max(1.0, float(np.linalg.norm(w))) for v, w in ((x, a), (y, b))
+    ]
     return math.nan if any(small) else float(coefficient(x, y, method="pearson"))

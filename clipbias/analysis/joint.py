@@ -188,7 +188,7 @@ def joint_permutation(
     )
 
 
-def blocked(z: np.ndarray, families: Sequence | None) -> np.ndarray:
+def blocked(z: np.ndarray, families: Sequence | np.ndarray | None) -> np.ndarray:
     """Return control columns with one for each family but the first, unless all models are of one or of their own."""
     if families is None or len(set(map(str, families))) in (1, len(z)):
         return z

@@ -45,7 +45,7 @@ def design(controls: Any, n: int) -> tuple[np.ndarray, tuple[str, ...]]:
     return (np.column_stack(list(plain.values())) if plain else np.empty((n, 0))), names
 
 
-def family_indicators(families: Sequence) -> np.ndarray:
+def family_indicators(families: Sequence | np.ndarray) -> np.ndarray:
     """Return one column for each family but the first, shape (n, families - 1)."""
     labels = np.asarray([str(f) for f in families])
     names = list(dict.fromkeys(labels.tolist()))

@@ -182,7 +182,30 @@ def mean_correlation(
     bootstrap: int = 499,
     seed: int = 0,
 ) -> MeanCorrelation:
-    """Return the mean correlation over cells that share their models; parameters as `joint_permutation`."""
+    """Return the mean correlation over cells that share their models.
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (models, cells)
+        Column j of x goes with column j of y; missing values are NaN; higher is more bias in every column.
+    method, families, controls, resamples, seed
+        As `clipbias.analysis.joint.joint_permutation`.
+    bound : float
+        Largest mean correlation that counts as none.
+    alpha, level : float
+    bootstrap : int
+        Draws of all cells together, for comparing cells with each other.
+
+    Returns
+    -------
+    MeanCorrelation
+        NaN where controls and families leave too few models.
+
+    Raises
+    ------
+    DataError, StatusError
+        As `clipbias.analysis.joint.joint_permutation`.
+    """
     joint = joint_permutation(
         x, y, method=method, controls=controls, families=families, resamples=resamples, seed=seed
     )

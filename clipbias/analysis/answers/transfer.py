@@ -110,7 +110,7 @@ def _primary(
         *([] if pairs.controls is None else pairs.controls.columns),
         *([] if pairs.families is None else ["families"]),
     ]
-    suffix = f", controlled for {', '.join(given)}" if given else ""
+    suffix = f", controlled for {' and '.join(given)}" if given else ""
     together = len(chosen) > 1
     if together:
         a, b = pairs.matrices(chosen)
@@ -123,7 +123,7 @@ def _primary(
                 some = f"{len(pairs.shared)} models with {found.partialled} degrees of freedom for controls and families"
                 raise StatusError("too few models", f"{some}; at least {4 + found.partialled} are needed.")
             row = mean_row(
-                question, f"mean over {len(chosen)} pairs: {subject}{suffix}", found, int(found.joint.n.max()), method,
+                question, f"{subject}, mean over {len(chosen)} pairs{suffix}", found, int(found.joint.n.max()), method,
                 primary=True, reason="; ".join(reasons),
             )  # fmt: skip
             out.verdicts.append(row)
@@ -144,7 +144,7 @@ def _primary(
         )
         if given:
             bare = replace(pairs, controls=None, families=None)
-            name = f"{one}, over all models without controls or families"
+            name = f"{one}, without controls or families"
             _pair(out, question, bare, cell, name, question.statistic, seed)
 
 

@@ -63,7 +63,7 @@ def spoken(ctx: Context, subject: str) -> str:
     for side, when in (("intrinsic", "before"), ("extrinsic", "after")):
         place = parts.get(f"{side} image set") or parts.get(f"{side} task", "")
         sides.append(f"{ctx.title(parts[f'{side} metric'])} {when}" + (f" ({place})" if place else ""))
-    more = [p for p in subject.split(", ") if p.startswith(("mode ", "controlled", "without"))]
+    more = [p for p in subject.split(", ") if p.startswith(("mode ", "mean over", "controlled", "without"))]
     who = [ctx.theme.attribute(parts["attribute"])] if "attribute" in parts else []
     return ", ".join([" and ".join(sides), *who, *more])
 

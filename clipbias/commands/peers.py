@@ -285,10 +285,10 @@ def _our_dro(sample: Sample, seed: int) -> float:
     import torch
     from torch import nn
 
+    from clipbias.tasks.batches import batch_of
     from clipbias.tasks.interventions.hooks import GroupDROLoss
     from clipbias.tasks.interventions.resample import resample_rows
     from clipbias.tasks.plan import Batch
-    from clipbias.tasks.train import batch_of
 
     model, optimizer = _linear(sample, seed)
     x, y, g = (what["train"] for what in (sample.x, sample.y, sample.g))

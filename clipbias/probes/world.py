@@ -7,36 +7,23 @@ What exists in the world stands in ``probes/world/world.toml``.
 
 from __future__ import annotations
 
-import functools
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from clipbias import content
 from clipbias.data.imageset import ImageSet
 from clipbias.errors import DataError, nearest
 from clipbias.probes import art
+from clipbias.probes.scenery import LEVELS, definition, render
 
-# Side lengths relative to the canvas: chosen so that role, gender and object can be seen at 64 px.
-PERSON, OBJECT, BYSTANDER = 0.62, 0.44, 0.34
-PALE = 0.45  # how much of the background's own colour is kept
-LEVELS: dict[str, tuple[str, ...]] = {"gender": ("woman", "man"), "tone": ("1", "2", "3", "4", "5")}
-
-
-@functools.cache
-def _definition(path: str) -> dict:
-    with open(path, "rb") as file:
-        return tomllib.load(file)
-
-
-def definition() -> dict:
-    """Return the world's content: roles, objects, contexts, styles, captions and questions."""
-    return _definition(str(content.find("probes", "world/world.toml")))
+__all__ = [
+    "LEVELS", "World", "captions", "definition", "image_set", "questions", "render", "scenes", "strength", "ties", "with_article",
+    "with_attribute",
+]  # fmt: skip
 
 
 class World(BaseModel):
@@ -64,6 +51,10 @@ class World(BaseModel):
     plain : float
         Share of scenes whose person is drawn as a plain one of the same gender and tone: nothing shows the role, so a model
         that has learned the ties falls back on them.
+    mixed : float
+        Share of scenes whose person is drawn as a mixture of two pictures of the same gender and tone: the role, of which a share
+        drawn from (1/2, 1) can be seen, and a role tied to another level. The role that shows more is the true one, so what a
+        model says tells how far the attribute moves the point at which it takes the one role for the other.
     bystanders : float
         Share of scenes with a second person of random attributes.
     crossed : int
@@ -83,6 +74,7 @@ class World(BaseModel):
     size: int = Field(default=64, ge=16, le=1024)
     noise: float = Field(default=10.0, ge=0)
     plain: float = Field(default=0.0, ge=0, le=1)
+    mixed: float = Field(default=0.0, ge=0, le=1)
     bystanders: float = Field(default=0.0, ge=0, le=1)
     crossed: int = Field(default=0, ge=0)
 
@@ -91,6 +83,10 @@ class World(BaseModel):
         for style in self.styles:
             if style not in art.STYLES:
                 raise DataError(f"the world has no style {style!r}." + nearest(style, art.STYLES))
+        if self.plain + self.mixed > 1:
+            raise DataError(
+                f"plain ({self.plain:g}) and mixed ({self.mixed:g}) are shares of the same scenes; together at most 1."
+            )
         for context, rho in self.rho_in.items():
             if context not in definition()["contexts"]:
                 raise DataError(
@@ -122,8 +118,9 @@ def scenes(world: World) -> pd.DataFrame:
     pandas.DataFrame
         One row per scene: ``image_id, scene`` (shared by twins), ``twin`` (the id of the gender twin, empty when it
         is not in the sample), the factors ``style, role, gender, tone, object, context, people, plain`` (the person
-        shows no sign of the role) and ``planted`` (the probability with which this row's attribute level was drawn from
-        the tie).
+        shows no sign of the role), ``other`` (the role mixed in, empty for none), ``share`` (of the role, in [0, 1]),
+        ``evidence`` (of the role: ``whole``, ``mixed`` or ``none``) and
+        ``planted`` (the probability with which this row's attribute level was drawn from the tie).
     """
     known = definition()
     rng = np.random.default_rng([world.seed, 1])
@@ -155,7 +152,10 @@ def scenes(world: World) -> pd.DataFrame:
     each = frame["scene"].max() + 1
     crowd = np.random.default_rng([world.seed, 2]).random(each) < world.bystanders
     frame["people"] = 1 + crowd[frame["scene"]]
-    frame["plain"] = (np.random.default_rng([world.seed, 5]).random(each) < world.plain)[frame["scene"]]
+    kind = np.random.default_rng([world.seed, 5]).random(each)
+    frame["plain"] = (kind < world.plain)[frame["scene"]]
+    frame["other"], frame["share"] = _mix(world, frame, kind >= 1 - world.mixed)
+    frame["evidence"] = np.where(frame["plain"], "none", np.where(frame["other"] != "", "mixed", "whole"))
     suffix = frame["gender"] + "-" + frame["tone"]
     frame["image_id"] = [
         f"w{world.seed}-{scene:06d}-{rest}" for scene, rest in zip(frame["scene"], suffix, strict=True)
@@ -184,6 +184,9 @@ def scenes(world: World) -> pd.DataFrame:
         "context",
         "people",
         "plain",
+        "other",
+        "share",
+        "evidence",
         "planted",
     ]
     return frame[columns]
@@ -202,6 +205,20 @@ def _plant(world: World, frame: pd.DataFrame, rng: np.random.Generator) -> tuple
     return levels[np.where(keep, position, other)], rho
 
 
+def _mix(world: World, frame: pd.DataFrame, mixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each row's second role, tied to another level than the first, and the share of the first; twins have the same."""
+    tied = ties(world.attribute)
+    spots = np.random.default_rng([world.seed, 6]).random((len(mixed), 2))[frame["scene"]]
+    others = {role: [o for o in tied if tied[o] != tied[role]] for role in tied}
+    chosen = [
+        others[role][int(spot * len(others[role]))]
+        for role, spot in zip(frame["role"], spots[:, 0], strict=True)
+    ]
+    own = mixed[frame["scene"]]
+    share = np.where(own, 0.5 + spots[:, 1] / 2, np.where(frame["plain"], 0.0, 1.0))
+    return np.where(own, np.array(chosen, dtype=object), ""), share
+
+
 def with_attribute(frame: pd.DataFrame, attribute: str, level: str) -> pd.DataFrame:
     """Return the same scenes with one attribute set to a level: the exact counterfactual sample."""
     if level not in LEVELS.get(attribute, ()):
@@ -211,72 +228,6 @@ def with_attribute(frame: pd.DataFrame, attribute: str, level: str) -> pd.DataFr
     changed = frame.copy()
     changed[attribute] = pd.Categorical([level] * len(frame), list(LEVELS[attribute]))
     return changed
-
-
-def render(frame: pd.DataFrame, world: World) -> np.ndarray:
-    """Draw scenes: uint8, shape (n, size, size, 3).
-
-    Layout and noise come from (seed, scene) alone, so twins share them to the last bit.
-    """
-    known = definition()
-    codes = art.table("people").set_index(["role", "gender", "tone"])["hexcode"].to_dict()
-    size = world.size
-    out = np.empty((len(frame), size, size, 3), np.uint8)
-    scene: Any
-    for row, scene in enumerate(frame.itertuples(index=False)):
-        rng = np.random.default_rng([world.seed, 3, int(scene.scene)])
-        canvas = background(scene.style, known["contexts"][scene.context], size).copy()
-        left = rng.random() < 0.5
-        spots = rng.random(6)
-        if scene.people == 2:
-            other = (str(rng.choice(LEVELS["gender"])), int(rng.integers(1, 6)))
-            side = int(BYSTANDER * size)
-            _paste(
-                canvas,
-                art.sprite(scene.style, codes["adult", other[0], other[1]], side),
-                0.02 + 0.06 * spots[4] if not left else 0.66 - 0.06 * spots[4],
-                0.02 + 0.1 * spots[5],
-            )
-        side = int(PERSON * size)
-        drawn = codes["adult" if scene.plain else scene.role, scene.gender, int(scene.tone)]
-        _paste(
-            canvas,
-            art.sprite(scene.style, drawn, side),
-            0.02 + 0.12 * spots[0] if left else 0.36 - 0.12 * spots[0],
-            0.28 + 0.12 * spots[1],
-        )
-        side = int(OBJECT * size)
-        _paste(
-            canvas,
-            art.sprite(scene.style, known["objects"][scene.object], side),
-            0.56 - 0.04 * spots[2] if left else 0.04 * spots[2],
-            0.32 + 0.18 * spots[3],
-        )
-        canvas = canvas.astype(np.int32) * known["light"][scene.context] // 255
-        if world.noise:
-            canvas = canvas + np.rint(rng.standard_normal(canvas.shape, np.float32) * world.noise).astype(
-                np.int16
-            )
-        out[row] = np.clip(canvas, 0, 255)
-    return out
-
-
-@functools.lru_cache(maxsize=256)
-def background(style: str, hexcode: str, size: int) -> np.ndarray:
-    """Return a context's picture, pale and filling the canvas: int16 (size, size, 3)."""
-    picture = art.pixels(art.load_art(style).svg[hexcode], size).astype(np.float32)
-    pale = np.rint(255 - PALE * (255 - picture)).astype(np.int16)
-    pale.setflags(write=False)
-    return pale
-
-
-def _paste(canvas: np.ndarray, sprite: np.ndarray, x: float, y: float) -> None:
-    """Draw a sprite at a relative position, in integers so that every machine gives the same bytes."""
-    size, side = canvas.shape[0], sprite.shape[0]
-    left, top = (min(max(int(v * size), 0), size - side) for v in (x, y))
-    patch = canvas[top : top + side, left : left + side]
-    alpha = sprite[..., 3:].astype(np.int32)
-    patch[:] = (sprite[..., :3] * alpha + patch * (255 - alpha) + 127) // 255
 
 
 def captions(frame: pd.DataFrame) -> pd.DataFrame:

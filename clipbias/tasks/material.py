@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from clipbias.errors import DataError
+from clipbias.tasks.batches import Material, Source
 from clipbias.tasks.metrics.vqa import ENOUGH, normalize_answer
-from clipbias.tasks.train import Material, Source
 from clipbias.tasks.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from clipbias.errors import ClipbiasError
+from clipbias.tasks.batches import Material
 from clipbias.tasks.checkpoint import whole_file
 from clipbias.tasks.heads.base import Head, Prediction
 from clipbias.tasks.plan import Plan
-from clipbias.tasks.train import Material
 
 KEY = ("model", "task", "head", "mode", "intervention", "seed")
 COLUMNS = [*KEY, "example_id", "image_id", "question", "prediction", "score"]

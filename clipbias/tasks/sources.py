@@ -12,10 +12,10 @@ from torch import Tensor
 from clipbias.data.imageset import ImageSet
 from clipbias.errors import DataError
 from clipbias.models.clip import Clip
+from clipbias.tasks.batches import Source
 from clipbias.tasks.frozen import FeatureCache, FrozenFeatures, PixelSource, frozen_features
 from clipbias.tasks.heads.base import Features
 from clipbias.tasks.recipe import Training
-from clipbias.tasks.train import Source
 from clipbias.tasks.vision import Tower
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from clipbias.tasks.batches import Material
 from clipbias.tasks.checkpoint import whole_file
 from clipbias.tasks.heads.base import Head
-from clipbias.tasks.train import Material
 
 BATCH = 256
 STATES = ("pre", "post", "untrained", "second_seed")

@@ -18,6 +18,7 @@ from clipbias.models import load_model
 from clipbias.models.clip import Clip
 from clipbias.results import rows as result_rows
 from clipbias.tasks import checkpoint, states
+from clipbias.tasks.batches import Material
 from clipbias.tasks.data import TaskData
 from clipbias.tasks.evaluate import METRICS, evaluate
 from clipbias.tasks.heads import build_head
@@ -28,7 +29,7 @@ from clipbias.tasks.plan import Plan
 from clipbias.tasks.predict import answer_probabilities, predict, save_predictions
 from clipbias.tasks.sources import Sight
 from clipbias.tasks.stages import first_captions, plan_with, task_of
-from clipbias.tasks.train import Material, Trained, train
+from clipbias.tasks.train import Trained, train
 from clipbias.tasks.unit import Adaptation, AdaptUnit, plan_of
 
 NUMBERS = ("value", "ci_low", "ci_high", "null_mean", "null_sd", "z", "p")

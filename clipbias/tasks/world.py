@@ -24,7 +24,7 @@ from clipbias.data import ImageSet, export_coco, export_vqa, read_coco_captions,
 from clipbias.data.combine import combine
 from clipbias.embedding.cache import default_folder
 from clipbias.errors import ClipbiasError, DataError, nearest
-from clipbias.probes import art
+from clipbias.probes import art, scenery
 from clipbias.probes import world as planted
 from clipbias.probes.world import World
 from clipbias.tasks.data import TASKS, TaskData
@@ -236,7 +236,7 @@ def _ingredients(styles: tuple[str, ...], study: str) -> str:
         content.find("probes", "world/world.toml"),
         content.find("probes", "emoji/people.csv"),
         *(content.find("probes", f"emoji/{style}.json.xz") for style in styles),
-        *(Path(str(module.__file__)) for module in (planted, art)),
+        *(Path(str(module.__file__)) for module in (planted, scenery, art)),
     ]
     return "|".join(map(_sha, paths))
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from clipbias import data, probes
 from clipbias.errors import DataError
+from clipbias.probes import scenery
 from clipbias.probes import world as w
 
 
@@ -51,7 +52,7 @@ def test_twins_differ_only_inside_the_person():
     changed = (w.render(one, world) != w.render(two, world)).any(-1)
     share = changed.mean((1, 2))
     assert (share > 0).all()
-    assert (share < w.PERSON**2).all()
+    assert (share < scenery.PERSON**2).all()
 
 
 def test_a_plain_person_shows_the_group_and_not_the_role():
@@ -73,6 +74,43 @@ def test_a_plain_person_shows_the_group_and_not_the_role():
 def test_twins_share_whether_the_person_is_plain():
     frame = w.scenes(w.World(crossed=1, seed=5, plain=0.5))
     assert (frame.groupby("scene")["plain"].nunique() == 1).all()
+
+
+def test_a_mixed_person_shows_two_roles_tied_to_different_levels():
+    world = w.World(crossed=1, seed=6, mixed=0.5, plain=0.25, noise=0)
+    frame = w.scenes(world)
+    mixed, tied = frame[frame["other"] != ""], w.ties("gender")
+    assert 0.35 < len(mixed) / len(frame) < 0.65
+    assert (frame["evidence"] == "mixed").equals(frame["other"] != "") and (
+        frame["evidence"] == "none"
+    ).equals(frame["plain"])
+    assert (mixed["role"].map(tied).astype(str) != mixed["other"].map(tied)).all()
+    assert mixed["share"].between(0.5, 1).all()
+    assert mixed["share"].max() - mixed["share"].min() > 0.4
+    assert set(frame.loc[frame["other"] == "", "share"]) == {0.0, 1.0}
+    assert (frame.groupby("scene")[["other", "share"]].nunique() == 1).all(axis=None)
+
+
+def test_the_share_says_how_much_of_each_role_is_drawn():
+    world = w.World(crossed=1, seed=6, mixed=1.0, noise=0)
+    mixed = w.scenes(world).iloc[::40]
+    alone = mixed.assign(other="")
+    second = alone.assign(role=pd.Categorical(mixed["other"], mixed["role"].cat.categories))
+    first, other = w.render(alone, world).astype(float), w.render(second, world).astype(float)
+    share = mixed["share"].to_numpy()[:, None, None, None]
+    assert np.abs(w.render(mixed, world) - (share * first + (1 - share) * other)).max() < 3
+    assert (w.render(mixed.assign(share=1.0), world) == w.render(alone, world)).all()
+
+
+def test_mixing_leaves_every_other_picture_as_it_was():
+    frame = w.scenes(w.World(crossed=1, seed=7, mixed=0.4, plain=0.2))
+    before = w.scenes(w.World(crossed=1, seed=7, plain=0.2))
+    pd.testing.assert_frame_equal(
+        frame.drop(columns=["other", "share", "evidence"]),
+        before.drop(columns=["other", "share", "evidence"]),
+    )
+    rest = frame[frame["other"] == ""].head(6)
+    assert (w.render(rest, w.World(seed=7)) == w.render(before.loc[rest.index], w.World(seed=7))).all()
 
 
 def test_every_place_has_a_light():
@@ -158,6 +196,7 @@ def test_ground_truth_travels_with_every_sample_through_the_real_formats(tmp_pat
         ({"rho_in": {"beech": 0.9}}, "Did you mean 'beach'"),
         ({"rho_in": {"beach": 1.9}}, "a probability lies in"),
         ({"rho": 2.0}, "rho"),
+        ({"plain": 0.6, "mixed": 0.6}, "together at most 1"),
         ({"colour": 1}, "colour"),
     ],
 )

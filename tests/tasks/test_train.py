@@ -18,10 +18,12 @@ from tiny_head import ANSWERS, material, tiny_head
 from clipbias.errors import ClipbiasError, DataError
 from clipbias.tasks import checkpoint as checkpoints
 from clipbias.tasks import states
+from clipbias.tasks.batches import batch_of
+from clipbias.tasks.loop import mean_loss
 from clipbias.tasks.plan import Plan, Stage
 from clipbias.tasks.predict import COLUMNS, KEY, answer_probabilities, predict, save_predictions
 from clipbias.tasks.recipe import Training, load, parse
-from clipbias.tasks.train import batch_of, mean_loss, train
+from clipbias.tasks.train import train
 
 SHORT = Training(steps=60, batch_size=16, learning_rate=0.03, evaluations=6, patience=6, checkpoint_seconds=0)
 

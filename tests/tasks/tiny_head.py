@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 from torch import nn
 
+from clipbias.tasks.batches import Material
 from clipbias.tasks.heads.base import Features, Head, HeadSetting, Prediction
-from clipbias.tasks.train import Material
 
 ANSWERS = ("cat", "dog", "bird")
 

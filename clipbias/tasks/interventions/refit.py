@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from clipbias.errors import ClipbiasError, nearest
+from clipbias.tasks.batches import Material, batch_of
 from clipbias.tasks.heads.base import Head
 from clipbias.tasks.interventions.cells import Cells
 from clipbias.tasks.interventions.spuriosity import lowest, spurious_gap
-from clipbias.tasks.train import Material, Refit, batch_of
+from clipbias.tasks.train import Refit
 
 if TYPE_CHECKING:
     from clipbias.tasks.interventions.low_spuriosity import LowSpuriosityHead

@@ -21,7 +21,6 @@ from clipbias.tasks.metrics.captions import (
     group_means,
     meteor,
     rouge_l,
-    tokenize,
 )
 from clipbias.tasks.metrics.clipscore import ClipScore, clip_score, ref_clip_score
 from clipbias.tasks.metrics.counterfactual import DeltaP, FlipRate, delta_p, flip_rate
@@ -50,6 +49,7 @@ from clipbias.tasks.metrics.mals import (
 )
 from clipbias.tasks.metrics.pairs import indicators
 from clipbias.tasks.metrics.pronouns import best_pronoun, pronoun_of, pronoun_resolution
+from clipbias.tasks.metrics.tokens import tokenize
 from clipbias.tasks.metrics.vqa import (
     VqaAccuracy,
     answer_accuracy,

@@ -7,9 +7,9 @@ import pandas as pd
 import torch
 
 from clipbias.data.imageset import ImageSet
+from clipbias.tasks.batches import Material
 from clipbias.tasks.data import TaskData
 from clipbias.tasks.heads.base import Features
-from clipbias.tasks.train import Material
 
 JOBS, GENDERS = ("cook", "judge"), ("man", "woman")
 ASKED = "what is the job?"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from clipbias.tasks.batches import Material, Source
 from clipbias.tasks.data import TaskData
 from clipbias.tasks.heads.base import Features, Head, HeadSetting
 from clipbias.tasks.interventions.base import parse
@@ -22,7 +23,7 @@ from clipbias.tasks.outcomes import named
 from clipbias.tasks.plan import Plan
 from clipbias.tasks.predict import answer_probabilities, predict
 from clipbias.tasks.recipe import Training
-from clipbias.tasks.train import Material, Source, train
+from clipbias.tasks.train import train
 from clipbias.tasks.vocabulary import Vocabulary
 
 # The weights after the last step are kept: validation data that are as biased as training would choose a biased state.

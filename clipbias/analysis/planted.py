@@ -17,23 +17,24 @@ from clipbias.analysis.mixed import dose_response
 from clipbias.errors import StatusError
 
 METRICS = ("flip_rate", "flip_rate_signed", "delta_p", "delta_p_signed")
-BY = ["task", "head", "mode", "intervention", "attribute", "metric"]
+BY = ["task", "head", "mode", "intervention", "view", "attribute", "metric"]
 COLUMNS = [
     *BY, "compared_with", "n", "doses", "spearman", "spearman_low", "spearman_high", "p", "slope", "slope_low", "slope_high",
     "slope_p", "at_zero", "zero_low", "zero_high", "status", "reason",
 ]  # fmt: skip
 FIRST = "frozen"  # the mode that others are compared with
+EVIDENCE = "evidence="  # views by how much of the role a picture shows
 
 
 def planted_transfer(
     extrinsic: pd.DataFrame, models: pd.DataFrame, *, metrics: Sequence[str] = METRICS, seed: int = 0
 ) -> pd.DataFrame:
-    """Relate bias on all test images to planted strength, over models.
+    """Relate bias to planted strength, over models: on all test images, and by how much of the role they show.
 
     Parameters
     ----------
     extrinsic : DataFrame
-        The table of ``adapt``; view ``global``, rows that compare groups. Seeds of one model are averaged, and models that
+        The table of ``adapt``; of it the views ``global`` and ``evidence=...``, rows that compare groups. Seeds of one model are averaged, and models that
         are not competent have no value.
     models : DataFrame
         Columns ``model, planted_strength, planted_context``. Models planted in one context only are left out.
@@ -45,7 +46,7 @@ def planted_transfer(
     Returns
     -------
     DataFrame
-        A row per task, head, mode, intervention and metric. ``slope``: measured bias per unit of planted strength (the
+        A row per task, head, mode, intervention, view and metric. ``slope``: measured bias per unit of planted strength (the
         probability of the tied gender minus one half), least squares with a t interval; 0 says that nothing comes along. ``spearman`` in
         [-1, 1] with its interval and permutation p. ``at_zero``: mean of the models with nothing planted. With ``compared_with``: the same
         models in two modes, and the slope of the difference; below 0, less of the planted bias comes along than in that mode.
@@ -57,7 +58,7 @@ def planted_transfer(
         known = known[known["planted_context"].fillna("").astype(str).isin(["", "None", "nan"])]
     dose = pd.to_numeric(known["planted_strength"], errors="coerce").dropna()
     rows = extrinsic[
-        (extrinsic["view"] == "global")
+        ((extrinsic["view"] == "global") | extrinsic["view"].astype(str).str.startswith(EVIDENCE))
         & (extrinsic["group"] == "")
         & (extrinsic["probe"] == "")
         & (extrinsic["mode"] != "blind")

@@ -35,7 +35,8 @@ def accelerator(device: torch.device, precision: str) -> Any:
 
     AcceleratorState._reset_state(reset_partial_state=True)
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        # Plain "cuda" has no index, which set_device refuses.
+        torch.cuda.set_device(device.index or 0)
     mixed = {"fp32": "no"}.get(precision, precision) if device.type == "cuda" else "no"
     return Accelerator(cpu=device.type == "cpu", mixed_precision=mixed, device_placement=False)
 

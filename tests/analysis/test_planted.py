@@ -87,3 +87,20 @@ def test_too_few_models_have_a_status_and_no_table_no_rows():
     assert three["slope"] == pytest.approx(0.8)
     assert three["status"] != "ok"  # a rank correlation needs more
     assert planted_transfer(extrinsic({"frozen": 0.8}), pd.DataFrame({"model": MODELS})).empty
+
+
+def test_pictures_are_told_apart_by_how_much_of_the_role_they_show():
+    mixed = extrinsic({"frozen": 0.6, "full": 0.1}).assign(view="evidence=mixed")
+    cluster = extrinsic({"frozen": 0.5}).assign(view="kmeans:4#1")
+    found = planted_transfer(pd.concat([extrinsic({"frozen": 0.8}), mixed, cluster]), models())
+    slopes = found[found["compared_with"] == ""].set_index(["view", "mode"])["slope"]
+    assert set(slopes.index) == {
+        ("global", "frozen"),
+        ("evidence=mixed", "frozen"),
+        ("evidence=mixed", "full"),
+    }
+    assert slopes["global", "frozen"] == pytest.approx(0.8)
+    assert slopes["evidence=mixed", "full"] == pytest.approx(0.1)
+    apart = row(found, "full", "frozen")
+    assert apart["view"] == "evidence=mixed"
+    assert apart["slope"] == pytest.approx(-0.5)

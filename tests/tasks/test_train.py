@@ -20,6 +20,7 @@ from clipbias.tasks import checkpoint as checkpoints
 from clipbias.tasks import states
 from clipbias.tasks.batches import batch_of
 from clipbias.tasks.loop import mean_loss
+from clipbias.tasks.optimizing import accelerator
 from clipbias.tasks.plan import Plan, Stage
 from clipbias.tasks.predict import COLUMNS, KEY, answer_probabilities, predict, save_predictions
 from clipbias.tasks.recipe import Training, load, parse
@@ -364,3 +365,19 @@ def test_a_wrong_recipe_names_the_key(change, message):
     good = {"task": "vqa", "head": "answers", "competence": {"metric": "a", "rule": "points", "margin": 1}}
     with pytest.raises(DataError, match=message):
         parse({**good, **change}, "my.toml")
+
+
+# -- on a GPU -----------------------------------------------------------------------------------
+
+
+def test_plain_cuda_means_the_first_gpu(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr("accelerate.Accelerator", lambda **given: given)
+    assert accelerator(torch.device("cuda"), "bf16")["mixed_precision"] == "bf16"
+    assert accelerator(torch.device("cuda:1"), "fp32")["mixed_precision"] == "no"
+    assert chosen == [0, 1]
+
+
+def test_half_precision_is_left_alone_on_a_cpu():
+    assert accelerator(torch.device("cpu"), "bf16").mixed_precision == "no"

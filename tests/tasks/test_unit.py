@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from clipbias.errors import ClipbiasError, DataError, ModelError
 from clipbias.tasks import checkpoint, given
 from clipbias.tasks.adaptation import adapt_unit
 from clipbias.tasks.given import task_data
-from clipbias.tasks.material import answer_list, soft_targets
+from clipbias.tasks.material import answer_list, material_of, soft_targets, vocabulary_of
 from clipbias.tasks.recipe import load
 from clipbias.tasks.unit import AdaptUnit, check_intervention, plan_of
 
@@ -185,6 +186,24 @@ def test_soft_targets_follow_the_official_rule():
     assert torch.allclose(soft, torch.tensor([[1, 0, 0], [1 / 3, 2 / 3, 0], [0, 0, 1]]))
 
 
+def test_a_head_that_writes_learns_the_answers_of_the_answer_list():
+    texts = ["Two dogs.", "a", "The red car", "yes!"]
+    examples = pd.DataFrame(
+        {"target": texts, "answers": [[t] for t in texts], "split": "train", "question": "what?"}
+    )
+    data = SimpleNamespace(task="vqa", name="toy", image_rows=lambda some: np.arange(len(some)))
+    listed = answer_list(examples, 9)
+    written = material_of(data, examples, lambda rows: None, answers=listed).texts(np.arange(4)).targets
+    assert written == ["2 dogs", "a", "red car", "yes"]  # of "a" nothing would be left
+    assert set(listed) == {"2 dogs", "red car", "yes"}
+    assert "two" not in vocabulary_words(examples)
+
+
+def vocabulary_words(examples: pd.DataFrame) -> set[str]:
+    data = SimpleNamespace(task="vqa", split=lambda name: examples)
+    return set(" ".join(vocabulary_of([data], load("vqa")).decode([[i] for i in range(40)])).split())
+
+
 def test_an_answer_list_is_the_most_frequent_and_needs_two():
     examples = pd.DataFrame({"target": ["Dog.", "cat", "dog", "bird", "cat", "dog"]})
     assert answer_list(examples, 2) == ("dog", "cat")
@@ -259,6 +278,6 @@ def test_data_are_read_once_per_recipe_and_do_not_depend_on_the_budget(monkeypat
     )
     assert task_data(recipe("vqa", steps=3)) is task_data(recipe("vqa", steps=5))
     assert seen == [
-        ("vqa", {"n_train": 40, "n_val": 10, "crossed": 1, "seed": 0, "test_knobs": {"plain": 0.5}})
+        ("vqa", {"n_train": 40, "n_val": 10, "crossed": 1, "seed": 0, **load("vqa").world.options})
     ]
     given._data.cache_clear()

@@ -78,7 +78,7 @@ def _slope_rows(slopes: pd.DataFrame, metric: str) -> pd.DataFrame:
         return pd.DataFrame()
     own = slopes[slopes["metric"] == metric] if "metric" in slopes else slopes
     own = own[own["slope"].notna()]
-    for column in ("view", "intervention", "term"):
+    for column in ("view", "intervention", "term", "compared_with"):
         if column in own and own[column].nunique() > 1:
             own = own[own[column].isin(["global", "", "slope"])]
     return own

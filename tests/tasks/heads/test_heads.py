@@ -187,3 +187,21 @@ def test_targets_that_do_not_fit_are_refused():
     seen, texts = toy.batch(task)
     with pytest.raises(DataError, match="16 images came with 2 texts"):
         head.loss(seen, TextBatch(texts.questions, texts.targets[:2]))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nothing_is_left_on_another_device(case):
+    """On the device "meta" there is no memory to fall back to: a tensor made on the CPU stops the pass."""
+    head, task = build(case)
+    head.to("meta")
+    seen, texts = toy.batch(task)
+    there = Features(seen.pooled.to("meta"), seen.tokens.to("meta"))
+    if hasattr(head, "language"):  # the language models themselves read values, which "meta" has not
+        assert head.visual(there).device.type == "meta"
+        return
+    losses = head.losses(there, texts)
+    assert losses.device.type == "meta"
+    assert losses.shape == (len(texts.targets),)
+    losses.mean().backward()
+    assert all(p.grad.device.type == "meta" for p in head.parameters() if p.grad is not None)
+    assert {v.device.type for v in head.states(there, TextBatch(texts.questions)).values()} == {"meta"}

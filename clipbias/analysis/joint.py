@@ -46,6 +46,8 @@ class Joint(Shown):
         Models in each cell.
     mean_z : float
         Mean over cells of Fisher's z.
+    mean_sd : float
+        Standard deviation of ``mean_z`` over the permutations: its error where nothing is related, with what the cells share.
     mean_p, any_p : float
         p of the mean over cells, and of the largest cell.
     exact : bool
@@ -57,6 +59,7 @@ class Joint(Shown):
     q_values: np.ndarray
     n: np.ndarray
     mean_z: float
+    mean_sd: float
     mean_p: float
     any_p: float
     exact: bool
@@ -182,6 +185,7 @@ def joint_permutation(
         benjamini_hochberg(p_values),
         counts,
         float(mean[0]),
+        float(mean.std()),
         two_sided(mean, float(mean[0])),
         float(np.nanmin(p_max)) if used.any() else float("nan"),
         drawn.exact,

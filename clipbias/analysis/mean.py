@@ -124,15 +124,16 @@ class MeanCorrelation(Shown):
     estimate : float
         tanh of the mean Fisher z.
     ci_low, ci_high : float
-        t interval from ``error``.
+        From ``error``, on Fisher's z.
     p_value : float
         Joint permutation.
     equivalence_p, excluded_bound : float
         Of the test that the mean is below the bound, and the smallest bound these data exclude.
     error : float
-        Jackknife standard error of the mean z: models left out one at a time, families when there are six or more.
+        Standard error of the mean z: its spread under permuted labels, which holds what the cells share and what
+        controls and families take, times sqrt(1 + r^2/2) for Spearman (Bonett & Wright 2000).
     minimum_detectable : float
-        True mean that would be found with 80 % power at this error.
+        True mean that these models would show with 80 % power.
     detectable_bound : float
         The smallest bound that would be confirmed with 80 % power if the mean were zero.
     partialled : int
@@ -209,11 +210,10 @@ def mean_correlation(
     joint = joint_permutation(
         x, y, method=method, controls=controls, families=families, resamples=resamples, seed=seed
     )
-    used = np.isfinite(joint.estimates)
-    own = design(controls, len(x))[0]
     ranks = method == "spearman"
-    error, free = _jackknife(x[:, used], y[:, used], own, families, ranks=ranks)
-    z = blocked(own, families)
+    estimate = float(np.tanh(joint.mean_z))
+    error = joint.mean_sd * (np.sqrt(1 + estimate**2 / 2) if ranks else 1.0)
+    z = blocked(design(controls, len(x))[0], families)
     lost = degrees(z)
     if z.size:
         if ranks:
@@ -222,51 +222,24 @@ def mean_correlation(
         x, y = (_partial(v, z) for v in (x, y))
     kind = "spearman" if ranks else "pearson"
     draws = bootstrap_cells(x, y, method=kind, families=families, resamples=bootstrap, seed=seed)
-    reach, limit, power = stats.t(free).ppf, np.arctanh(bound), 0.8
+    reach, limit, power = stats.norm.ppf, np.arctanh(bound), 0.8
+    null = joint.mean_sd
     seen = abs(joint.mean_z)
     known = error > 0
     return MeanCorrelation(
-        estimate=float(np.tanh(joint.mean_z)),
+        estimate=estimate,
         ci_low=float(np.tanh(joint.mean_z - reach((1 + level) / 2) * error)),
         ci_high=float(np.tanh(joint.mean_z + reach((1 + level) / 2) * error)),
         p_value=joint.mean_p,
-        equivalence_p=float(stats.t.sf((limit - seen) / error, free)) if known else float("nan"),
+        equivalence_p=float(stats.norm.sf((limit - seen) / error)) if known else float("nan"),
         excluded_bound=float(np.tanh(seen + reach(1 - alpha) * error)) if known else 1.0,
-        error=error,
-        minimum_detectable=float(np.tanh((reach(1 - alpha / 2) + reach(power)) * error)),
-        detectable_bound=float(np.tanh((reach(1 - alpha) + reach((1 + power) / 2)) * error)),
+        error=float(error),
+        minimum_detectable=float(np.tanh((reach(1 - alpha / 2) + reach(power)) * null)),
+        detectable_bound=float(np.tanh((reach(1 - alpha) + reach((1 + power) / 2)) * null)),
         partialled=lost,
         draws=draws,
         joint=joint,
     )
-
-
-def _jackknife(
-    x: np.ndarray, y: np.ndarray, z: np.ndarray, families: Sequence | None, *, ranks: bool
-) -> tuple[float, int]:
-    """Return the jackknife error of the mean z, with everything estimated anew, and its degrees of freedom."""
-    labels = np.arange(len(x)).astype(str) if families is None else np.asarray([str(f) for f in families])
-    names = list(dict.fromkeys(labels.tolist()))
-    whole = len(names) >= FEW_FAMILIES
-    units = [np.flatnonzero(labels == f) for f in names] if whole else [np.array([i]) for i in range(len(x))]
-    left = []
-    for unit in units:
-        keep = np.delete(np.arange(len(x)), unit)
-        controls = blocked(z[keep], None if families is None else labels[keep])
-        a, b = x[keep], y[keep]
-        if controls.size:
-            if ranks:
-                controls = rankdata(controls, axis=0)
-                a, b = (rankdata(v, axis=0, nan_policy="omit") for v in (a, b))
-            a, b = (_partial(v, controls) for v in (a, b))
-        each = fisher_z(a, b, ranks=ranks and not controls.size, lost=degrees(controls))
-        if np.isfinite(each).any():
-            left.append(np.nanmean(each))
-    count = len(left)
-    free = count - 1 if whole and families is not None else count - 2 - degrees(blocked(z, families))
-    if count < max(3, len(units) / 2) or free < 1:
-        return float("nan"), 1
-    return float(np.sqrt((count - 1) / count * np.square(left - np.mean(left)).sum())), free
 
 
 def _partial(values: np.ndarray, z: np.ndarray) -> np.ndarray:

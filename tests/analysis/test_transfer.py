@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -78,17 +80,32 @@ def test_type_one_error_with_correlated_metrics():
 
 
 def test_the_mean_over_pairs_has_an_error_that_keeps_what_they_share(rng):
-    """Two copies of one pair say no more than the pair; leaving out models by hand gives the same error."""
-    x = rng.normal(size=12)
-    y = x + rng.normal(size=12)
+    """Two copies of one pair say no more than the pair; the error is the spread over all orders."""
+    x = rng.normal(size=7)
+    y = x + rng.normal(size=7)
     pair = mean_correlation(x[:, None], y[:, None], method="pearson", bootstrap=20)
     twice = mean_correlation(np.c_[x, x], np.c_[y, y], method="pearson", bootstrap=20)
     assert twice.error == pytest.approx(pair.error)
     assert twice.p_value == pytest.approx(pair.p_value)
-    left = [np.arctanh(stats.pearsonr(np.delete(x, i), np.delete(y, i))[0]) for i in range(12)]
-    assert pair.error == pytest.approx(np.sqrt(11 / 12 * np.square(left - np.mean(left)).sum()))
-    assert 0.3 < pair.minimum_detectable < 0.95
-    assert pair.detectable_bound > np.tanh(2 * pair.error)
+    every = [np.arctanh(stats.pearsonr(x, y[list(o)])[0]) for o in itertools.permutations(range(7))]
+    assert pair.error == pytest.approx(np.std(every))
+    assert pair.ci_low == pytest.approx(np.tanh(np.arctanh(pair.estimate) - 1.959964 * np.std(every)))
+    assert pair.minimum_detectable == pytest.approx(np.tanh(2.801585 * np.std(every)))
+    assert pair.excluded_bound > pair.estimate
+
+
+def test_the_interval_of_the_mean_over_pairs_covers():
+    """Two tasks with shared noise, 12 models in 3 families."""
+    rng = np.random.default_rng(3)
+    families = np.arange(12) % 3
+    inside = 0
+    for i in range(120):
+        shared = rng.normal(size=12)
+        y = np.sqrt(0.5) * shared[:, None] + np.sqrt(0.5) * rng.normal(size=(12, 2))
+        x = np.column_stack([rng.normal(size=12)] * 2)
+        found = mean_correlation(x, y, families=families, resamples=299, bootstrap=2, seed=i)
+        inside += found.ci_low <= 0 <= found.ci_high
+    assert 0.9 <= inside / 120 <= 0.99
 
 
 def test_the_mean_over_pairs_compares_within_families(rng):

@@ -83,7 +83,7 @@ def world_data(
     -------
     TaskData
         ``images`` has the columns ``scene`` (one per twin group over all splits), ``twin``, ``style``, ``role``,
-        ``gender``, ``tone``, ``object``, ``context``, ``people``, ``planted``. A question has one true answer; it
+        ``gender``, ``tone``, ``object``, ``context``, ``people``, ``plain``, ``other``, ``share``, ``evidence``, ``planted``. A question has one true answer; it
         stands ten times in ``answers``, so that the official VQA rule counts an exact match.
 
     Raises

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from clipbias.errors import ClipbiasError
@@ -27,8 +28,6 @@ class Outcome:
         Class name of the exception, or ``"crash"`` when the process died.
     exit_code : int
         0 done; 1 or 2 as the commands end (`clipbias.errors`).
-    details : str
-        Traceback of an unexpected error, else empty.
     seconds : float
     """
 
@@ -38,13 +37,19 @@ class Outcome:
     error: str | None = None
     kind: str = ""
     exit_code: int = 0
-    details: str = ""
     seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
         """Whether the unit is done."""
         return self.error is None
+
+
+def _told(problem: BaseException) -> str:
+    """Return what a report of this fault needs: kind, message and the place where it came up."""
+    place = traceback.extract_tb(problem.__traceback__)[-1]
+    text = f"{type(problem).__name__}: {problem}".rstrip(": ")
+    return f"{text} (in {Path(place.filename).name}, line {place.lineno}, {place.name})"
 
 
 def attempt(index: int, unit: Any, work: Callable[[Any], Any]) -> Outcome:
@@ -56,7 +61,5 @@ def attempt(index: int, unit: Any, work: Callable[[Any], Any]) -> Outcome:
     except ClipbiasError as problem:
         facts = {"error": str(problem), "exit_code": problem.exit_code, "kind": type(problem).__name__}
     except (Exception, SystemExit) as problem:
-        text = f"{type(problem).__name__}: {problem}".rstrip(": ")
-        facts = {"error": f"unexpected error: {text}", "exit_code": 1, "kind": type(problem).__name__}
-        facts["details"] = traceback.format_exc()
+        facts = {"error": f"unexpected error: {_told(problem)}", "exit_code": 1, "kind": type(problem).__name__}
     return Outcome(index, unit, seconds=time.perf_counter() - start, **facts)

@@ -233,7 +233,8 @@ class Part:
                 queries[which] @ self.values.T, rows, probes_of=table[m.truth].iloc[rows].astype(str).to_numpy() if m.truth else None,
                 k=m.recall_k, **shared,
             )  # fmt: skip
-        inputs |= more_inputs.single_targets(self.values[rows], groups, self.texts, self.concepts)
+        if self.values is not None and self.texts is not None:  # stored scores come without embeddings
+            inputs |= more_inputs.single_targets(self.values[rows], groups, self.texts, self.concepts)
         tied = self.tied(attribute) if self.texts is not None else None
         if tied is not None:
             one, two, levels = tied

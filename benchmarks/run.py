@@ -64,6 +64,16 @@ PARTS = {
         "transfer_inference.py",
         needs_run=True,
     ),
+    "interventions": Part(
+        "Thresholds of the interventions on planted data, 5 seeds (`make interventions`)",
+        "interventions.py",
+        needs_run=True,
+    ),
+    "neutral": Part(
+        "Excess values where labels are random: mean 0 ± .05, standard deviation 1 ± .1 over 4,000 draws a metric",
+        "neutral.py",
+        ("--sets", "50", "--labels", "80"),
+    ),
     "coverage": Part("Coverage of the intervals of bias metrics (per cent)", "coverage.py"),
 }
 
@@ -152,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--busy", action="store_true", help="CPU time of one thread instead of wall time")
     parser.add_argument("--write", action="store_true", help="write the page only")
     parser.add_argument(
-        "--run", type=Path, metavar="RUN", help="a run folder of the zoo, measured and adapted"
+        "--run", type=Path, metavar="RUN", help="the run folder that a part reads: of the zoo, measured and adapted; of `make interventions`"
     )
     parser.add_argument("--results", type=Path, default=HERE / "results", metavar="DIR")
     args = parser.parse_args(argv)

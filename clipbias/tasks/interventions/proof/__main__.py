@@ -26,9 +26,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     made.add_argument("--seeds", type=int, default=5, help="seeds (default: %(default)s)")
     made.add_argument(
-        "--tower-seeds", type=int, default=2, help="seeds of trainings of whole towers (default: %(default)s)"
-    )
-    made.add_argument(
         "--tables-only", action="store_true", help="run nothing: tables and checks of what is there"
     )
     made.add_argument("--quiet", action="store_true")
@@ -57,7 +54,7 @@ def _main(options: argparse.Namespace) -> int:
         overwriting(seeds),
         neutral(seeds),
         artefacts(seeds),
-        towers(options.tower_seeds),
+        towers(seeds),
     )
     # Seed by seed, so that an interrupted command leaves something of every table.
     units = sorted((unit for part in parts for unit in part), key=lambda unit: unit.seed)

@@ -162,7 +162,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--busy", action="store_true", help="CPU time of one thread instead of wall time")
     parser.add_argument("--write", action="store_true", help="write the page only")
     parser.add_argument(
-        "--run", type=Path, metavar="RUN", help="the run folder that a part reads: of the zoo, measured and adapted; of `make interventions`"
+        "--run",
+        type=Path,
+        metavar="RUN",
+        help="the run folder that a part reads: of the zoo, measured and adapted; of `make interventions`",
     )
     parser.add_argument("--results", type=Path, default=HERE / "results", metavar="DIR")
     args = parser.parse_args(argv)

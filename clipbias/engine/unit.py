@@ -61,5 +61,9 @@ def attempt(index: int, unit: Any, work: Callable[[Any], Any]) -> Outcome:
     except ClipbiasError as problem:
         facts = {"error": str(problem), "exit_code": problem.exit_code, "kind": type(problem).__name__}
     except (Exception, SystemExit) as problem:
-        facts = {"error": f"unexpected error: {_told(problem)}", "exit_code": 1, "kind": type(problem).__name__}
+        facts = {
+            "error": f"unexpected error: {_told(problem)}",
+            "exit_code": 1,
+            "kind": type(problem).__name__,
+        }
     return Outcome(index, unit, seconds=time.perf_counter() - start, **facts)

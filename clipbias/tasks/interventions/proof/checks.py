@@ -244,30 +244,43 @@ def _artefacts(store: Store, seeds: int) -> Iterator[dict[str, Any]]:
 
 
 def _transfer(store: Store, seeds: int) -> Iterator[dict[str, Any]]:
-    def slope(mode: str, n: int) -> float:
+    def slopes(mode: str, n: int) -> dict[int, float]:
+        """Return the slope of flips over the planted dose of every seed that has more than one dose."""
         part = {"frozen": "inheritance", "source": "source"}.get(mode, "transfer")
-        doses, flips = [], []
+        flips: dict[int, dict[float, float]] = {}
         for model, dose in units.DOSES.items():
             if not model.startswith("zoo:resnet"):
                 continue
             if mode == "source":
                 one = store.get(Unit("source", "vqa", model, mode="source"))
-                found = [one["measures"]["flip_rate"]] if one else []
+                found = {0: one["measures"]["flip_rate"]} if one else {}
             else:
                 unit = Unit(
                     part, "vqa", model, f"rebalance:phi=0,n={n}", rho=units.NONE, n=units.MORE, mode=mode
                 )
-                found = list(values_of(over_seeds(store, unit, seeds), "flip_rate").values())
-            if found:
-                doses.append(dose)
-                flips.append(float(np.mean(found)))
-        return float(np.polyfit(doses, flips, 1)[0]) if len(doses) > 1 else math.nan
+                found = values_of(over_seeds(store, unit, seeds), "flip_rate")
+            for seed, value in found.items():
+                flips.setdefault(seed, {})[dose] = value
+        return {
+            seed: float(np.polyfit(list(of.keys()), list(of.values()), 1)[0])
+            for seed, of in flips.items()
+            if len(of) > 1
+        }
 
-    source = slope("source", 0)
+    def said(mode: str) -> dict[str, Any]:
+        return {"task": "vqa", "kind": "explain", "explanation": _said("rebalance", f"transfer_{mode}")}
+
+    source = slopes("source", 0)
     for mode, n, direction, threshold in (("frozen", 128, ">=", 0.8), ("frozen", 1024, ">=", 0.8), ("full", 1024, "<=", 0.1), ("lora", 1024, "<=", 0.5)):  # fmt: skip
-        value = slope(mode, n) / source
-        if math.isfinite(value):
+        shares = [slope / source[0] for slope in slopes(mode, n).values()] if source else []
+        if shares:
             yield check(
-                "transfer", f"slope of flips over the planted dose, {mode} n {n}, as a share of the CLIP's own", [value], direction,
-                threshold, task="vqa", kind="explain", explanation=_said("rebalance", f"transfer_{mode}"),
+                "transfer", f"slope of flips over the planted dose, {mode} n {n}, as a share of the CLIP's own", shares, direction,
+                threshold, **said(mode),
+            )  # fmt: skip
+    for mode in ("full", "lora"):
+        less = paired(slopes("frozen", 1024), slopes(mode, 1024))
+        if len(less):
+            yield check(
+                "transfer", f"slope of flips over the planted dose: frozen minus {mode}, n 1024", less, ">=", 0.0, **said(mode)
             )  # fmt: skip

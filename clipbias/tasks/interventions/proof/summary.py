@@ -12,11 +12,13 @@ import pandas as pd
 
 from clipbias.tasks.interventions.compare import interval
 from clipbias.tasks.interventions.proof import units
+from clipbias.tasks.interventions.proof.ground import PAIR
 from clipbias.tasks.interventions.proof.trial import BIAS, QUALITY
 from clipbias.tasks.interventions.proof.units import Store, Unit
 from clipbias.tasks.interventions.tables import table
 
 MEASURES = ("worst_group", *BIAS, *QUALITY)
+_ABOVE_CHANCE = 0.05
 
 
 def mean_interval(
@@ -209,9 +211,13 @@ def _doses(model: str, mode: str, n: int, found: dict[int, dict[str, Any]]) -> l
     done = [one for one in found.values() if one["measures"]]
     for evaluation in ("standard", "all_cued", "all_clean"):
         series[evaluation, "accuracy"] = [one["evaluations"][evaluation] for one in done]
+    chance = 1 / len(PAIR)
+    able = bool(done) and float(np.mean(series["standard", "accuracy"])) >= chance + _ABOVE_CHANCE
+    # What is never right is never swayed either: its bias would read as fairness.
+    mute = {"status": "not competent", "reason": f"accuracy is not {_ABOVE_CHANCE} above chance ({chance})"}
     return [
-        {**who, "evaluation": evaluation, "metric": metric, **_three("value", values), "seed_sd": mean_interval(values)[3],
-         "seeds": len(values)}
+        {**who, "evaluation": evaluation, "metric": metric, "seeds": len(values)}
+        | ({**_three("value", values), "seed_sd": mean_interval(values)[3]} if able or metric == "accuracy" else mute)
         for (evaluation, metric), values in series.items() if values
     ]  # fmt: skip
 

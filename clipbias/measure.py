@@ -147,9 +147,11 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         changes["views"] = options.views
     own = ("image_set", "probe", "attributes", "metrics", "truth", "caption", "harmful")
     if any(getattr(options, name) for name in own):
-        chosen = options.image_set or base.measurements[0].image_set
-        first = next((m for m in base.measurements if m.image_set == chosen), None)
-        start = first.model_dump() if first else {"image_set": chosen, "metrics": _default_metrics(options)}
+        image_set = options.image_set or base.measurements[0].image_set
+        first = next((m for m in base.measurements if m.image_set == image_set), None)
+        start = (
+            first.model_dump() if first else {"image_set": image_set, "metrics": _default_metrics(options)}
+        )
         given = {name: getattr(options, name) for name in own if getattr(options, name)}
         if not options.probe and _all_stored(options.models):
             given["probe"] = ""  # stored columns name their own probes
@@ -175,7 +177,7 @@ def _preset(options: argparse.Namespace, base: Recipe) -> Preset | None:
 def _all_stored(models: list[str] | None) -> bool:
     from clipbias.models.stored import is_stored
 
-    return bool(models) and all(is_stored(m) for m in models)
+    return bool(models) and all(is_stored(m) for m in models or ())
 
 
 def _default_metrics(options: argparse.Namespace) -> list[str]:
@@ -380,8 +382,8 @@ def _finish(folder: RunFolder, recipe: Recipe, console) -> None:
     ]))  # fmt: skip
     known = set(probes.list_sets()["name"])
     # Stored scores name their own columns: what is no probe set has no prompts.
-    names = dict.fromkeys(n for m in recipe.measurements for n in (m.probe, m.harmful) if n in known)
-    sets = [probes.load(name) for name in names]
+    used = dict.fromkeys(n for m in recipe.measurements for n in (m.probe, m.harmful) if n in known)
+    sets = [probes.load(name) for name in used]
     prompts = [
         s.prompts.assign(
             probe_set=s.name, version=s.version, licence=s.licence, source=s.source, offensive=s.offensive

@@ -162,7 +162,7 @@ def _bootstrap(
     codes, levels = given.coded
     part = np.unique(masks[1:].T.astype(np.int8), axis=0, return_inverse=True)[1].ravel()
     cells = part.astype(np.int64) * len(levels) + codes
-    blocks = None if given.blocks is None else np.unique(given.blocks, return_inverse=True)[1]  # type: ignore[union-attr]
+    blocks = None if given.blocks is None else np.unique(np.asarray(given.blocks), return_inverse=True)[1]  # type: ignore[union-attr]
     weights = make.bootstrap(
         codes, len(levels), size=protocol.n_boot, seed=protocol.seed, cells=cells, blocks=blocks
     ).weights
@@ -178,7 +178,7 @@ def _relabelled(
     codes, _ = given.coded
     labels = np.where(masks.any(0), masks.argmax(0), -1)
     rng = np.random.default_rng([protocol.seed, 5])
-    blocks = None if given.blocks is None else np.unique(given.blocks, return_inverse=True)[1]  # type: ignore[union-attr]
+    blocks = None if given.blocks is None else np.unique(np.asarray(given.blocks), return_inverse=True)[1]  # type: ignore[union-attr]
     if blocks is not None:
         first = np.unique(blocks, return_index=True)[1]
     if blocks is not None and (labels[first][blocks] == labels).all():

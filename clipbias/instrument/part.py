@@ -6,6 +6,7 @@ import base64
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,11 @@ EXAMPLES = 3  # pictures shown per model and attribute
 
 class Part:
     """One measurement of one model."""
+
+    # Of stored scores there are no embeddings, and then these are None.
+    values: Any
+    texts: Any
+    cache: Any
 
     def __init__(
         self,
@@ -212,14 +218,16 @@ class Part:
         truth = table[m.truth].iloc[rows].astype(str).to_numpy() if m.truth else None
         if len(self.concepts) > 1:
             classes = np.array(self.concepts)
-            inputs["classification"] = Classification(truth, classes[scores.argmax(0)], classes, **shared)
+            inputs["classification"] = Classification(
+                truth, classes[scores.argmax(0)], list(classes), **shared
+            )
         if m.harmful:
             harmful, more = self.harm(rows)
             fresh = [i for i, name in enumerate(harmful) if name not in self.concepts]
             classes = np.array([*self.concepts, *(harmful[i] for i in fresh)])
             similarity = np.concatenate([scores, more[fresh]])
             inputs["harm"] = Classification(
-                None, classes[similarity.argmax(0)], classes, harmful=harmful, **shared
+                None, classes[similarity.argmax(0)], list(classes), harmful=harmful, **shared
             )
         inputs |= more_inputs.composition(shared, truth)
         if m.levels:

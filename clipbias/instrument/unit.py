@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,13 @@ def measure_unit(unit: Unit, *, on_step: Callable[[str], None] | None = None) ->
         for name in (m.probe, m.harmful, m.levels)
         if name
     }
-    parts = [model.digest, model.preprocess_digest, reference.digest if reference else "", data, prompts]
+    parts: list[Any] = [
+        model.digest,
+        model.preprocess_digest,
+        reference.digest if reference else "",
+        data,
+        prompts,
+    ]
     neutral = model_facts(model.metadata)["planted_strength"] == 0
     asked = question() if neutral else None
     if asked is not None:

@@ -15,12 +15,12 @@ import numpy as np
 
 from clipbias.errors import DataError, StatusError
 from clipbias.metrics.checks import resolve_k
-from clipbias.metrics.inputs import Association, Classification, Ranking, Retrieval
+from clipbias.metrics.inputs import Association, Classification, Labels, Pronouns, Ranking, Retrieval
 from clipbias.metrics.intervals import interval, moved_interval
 from clipbias.metrics.protocol import STRICT, Protocol
 from clipbias.metrics.record import Metric, get
 
-Inputs = Ranking | Classification | Retrieval | Association
+Inputs = Ranking | Classification | Retrieval | Association | Labels | Pronouns
 _ABSENT = ("absent group", "no image of the group is among the first k")
 
 

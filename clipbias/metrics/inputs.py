@@ -230,6 +230,11 @@ class _ByProbe(_Rated):
     """Items that belong to one probe each; without labels there is one probe, ``""``."""
 
     @property
+    def n(self) -> int:
+        """Number of items."""
+        raise NotImplementedError
+
+    @property
     def _labels(self) -> Any:
         raise NotImplementedError
 

@@ -44,9 +44,9 @@ def prefix_divergence(order: Order, draws: Draws, reference: np.ndarray, depth: 
     small = np.uint8 if draws.n_groups < 256 else np.int16
     known = draws.codes.astype(small)
     counts = draws.weights
-    live = None
+    live: np.ndarray | None = None
     if counts is not None:
-        used = counts.any(0)
+        used = np.asarray(counts.any(0))
         live = None if used.all() else used  # images that no draw has need not be walked over
         if counts.max() <= 1:
             counts = counts.astype(bool)

@@ -104,7 +104,7 @@ def matrix(theme: Theme, *, what: str, diverging: bool, cells: int, label_width:
     scale = (
         alt.Scale(scheme="purpleorange", domain=[1, -1]) if diverging else alt.Scale(scheme="blues", domain=[0, 1])
     )  # fmt: skip
-    axis = {"labelLimit": label_width, "grid": False, "ticks": False}
+    axis: dict[str, Any] = {"labelLimit": label_width, "grid": False, "ticks": False}
     x = alt.X("column:N", title=None, sort=None, axis=alt.Axis(labelAngle=-60, **axis))
     y = alt.Y("row:N", title=None, sort=None, axis=alt.Axis(**axis))
     seen = alt.condition("datum.on === false", alt.value(0.25), alt.value(1))

@@ -117,7 +117,7 @@ def _maps(ctx: Context, measure: str) -> list[Grid]:
     grids = []
     for place, (study, layer) in enumerate(layers[:limit]):
         part = both[(both["study"] == study) & (both["layer"] == layer)]
-        figures = []
+        figures: list[Figure] = []
         for state in (s for s in STATES if s in set(part["state_of"])):
             own = part[part["state_of"] == state]
             if own["row"].nunique() < 3:  # a map of one pair says no more than its number in the table

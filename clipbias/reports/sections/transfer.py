@@ -56,7 +56,8 @@ def verdict_facts(ctx: Context, kind: str) -> list[dict[str, Any]]:
 
 def spoken(ctx: Context, subject: str) -> str:
     """Return the subject of a transfer verdict as a phrase; other subjects as they are."""
-    parts = dict(_PART.fullmatch(part).groups() for part in subject.split(", ") if _PART.fullmatch(part))  # type: ignore[union-attr]
+    found = (_PART.fullmatch(part) for part in subject.split(", "))
+    parts = {one[1]: one[2] for one in found if one}
     if not {"intrinsic metric", "extrinsic metric"} <= set(parts):
         return subject
     sides = []

@@ -40,7 +40,8 @@ def summaries(
         groups, >= 0. ``value``: the same with a plus where the metric points to the group that planting ties to the probe
         and a minus where it points away, so that asymmetries nobody planted cancel instead of adding a floor. A value per
         group without an ideal (a share) is compared with the mean over groups.
-        A probe without a value in some group is taken over the others.
+        A probe without a value in some group is taken over the others. ``value`` is NaN where a metric takes its
+        direction from another one that was not measured.
     """
     rows = intrinsic[
         (intrinsic["image_set"] == asked.image_set) & (intrinsic["attribute"] == asked.attribute)
@@ -76,8 +77,10 @@ def _directed(rows: pd.DataFrame, name: str, asked: Question) -> pd.DataFrame:
                 .groupby(key, sort=False)["side"]
                 .sum()
             )
-            towards = side.reindex(unsigned.index) > 0
-        value = unsigned * np.where(towards.reindex(unsigned.index), 1.0, -1.0)
+            towards = side.reindex(unsigned.index)  # without a value of the sibling nothing has a side
+            towards = (towards > 0).astype(float).where(towards.notna())
+        towards = towards.reindex(unsigned.index).astype(float).to_numpy()
+        value = unsigned * np.where(np.isnan(towards), np.nan, np.where(towards > 0, 1.0, -1.0))
     return pd.DataFrame({"value": value, "unsigned": unsigned}).reset_index().assign(metric=name)
 
 
@@ -126,9 +129,13 @@ def validity(
             "bound": asked.bound if declared else np.nan, "n_models": len(part), "false_positive_bound": asked.false_positive_bound,
         }  # fmt: skip
         if len(part) < MIN_MODELS or part["planted_strength"].nunique() < 3:
+            source = asked.direction.get(name, "")
+            lost = source and name in set(values["metric"]) and source not in set(intrinsic["metric"])
             record |= {
                 "verdict": "not tested",
-                "reason": f"{len(part)} models with a value and {part['planted_strength'].nunique()} planted strengths; {MIN_MODELS} models and 3 strengths are needed.",
+                "reason": f"its direction comes from {source}, which was not measured."
+                if lost
+                else f"{len(part)} models with a value and {part['planted_strength'].nunique()} planted strengths; {MIN_MODELS} models and 3 strengths are needed.",
             }
         else:
             found = correlate(part["planted_strength"].to_numpy(), part["value"].to_numpy())

@@ -81,6 +81,14 @@ def test_too_few_planted_models_give_no_verdict():
     assert table["reason"].str.contains("planted strengths").all()
 
 
+def test_a_metric_whose_direction_was_not_measured_is_not_tested():
+    frame, models = run([0.0, 0.1, 0.2, 0.3, 0.4])
+    table = validity(frame[frame["metric"] != "recall_at_k"], models).set_index("metric")
+    assert table.loc["kl_recall", "verdict"] == "not tested"
+    assert "its direction comes from recall_at_k" in table.loc["kl_recall", "reason"]
+    assert table.loc["max_skew", "verdict"] == "holds"
+
+
 def test_a_local_bias_has_to_show_in_its_view_and_only_there():
     frame, models = run([0.0, 0.1, 0.2, 0.3, 0.4])
     models.loc[4, "planted_context"] = "beach"

@@ -13,6 +13,7 @@ import pandas as pd
 
 from clipbias import probes, views
 from clipbias.data import ImageSet
+from clipbias.data.thumbnails import thumbnail
 from clipbias.embedding import EmbeddingCache, embed_images, embed_texts
 from clipbias.errors import DataError, StatusError
 from clipbias.instrument import inputs as more_inputs
@@ -357,11 +358,11 @@ class Part:
             scores = ranked[names.index(worst["probe"])]
             group = self.images.table[attribute].astype(str).to_numpy() == worst["group"]
             best = np.flatnonzero(group)[np.argsort(-scores[group], kind="stable")[:EXAMPLES]]
-            for row, png in zip(best, self.images.read(best.tolist()), strict=True):
+            for row, file in zip(best, self.images.read(best.tolist()), strict=True):
                 records.append(
                     {"model": self.unit.model, "image_set": self.images.name, "attribute": attribute, "probe": worst["probe"],
                      "group": worst["group"], "image_id": self.images.ids[row], "caption": self.images.table.get("caption", pd.Series([""] * len(self.images)))[row],
-                     "png": base64.b64encode(png).decode(), "score": float(scores[row])}
+                     "png": base64.b64encode(thumbnail(file)).decode(), "score": float(scores[row])}
                 )  # fmt: skip
         return pd.DataFrame(records, columns=columns)
 

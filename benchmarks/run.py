@@ -74,6 +74,7 @@ PARTS = {
         "neutral.py",
         ("--sets", "50", "--labels", "80"),
     ),
+    "report": Part("The report of a whole chain: size and build time", "report.py", timed=True),
     "coverage": Part("Coverage of the intervals of bias metrics (per cent)", "coverage.py"),
 }
 

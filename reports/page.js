@@ -6,10 +6,15 @@ const page = JSON.parse(document.getElementById("page-data").textContent);
 const unpacked = {};
 const KEYS = ["model", "image_set", "attribute", "view", "metric"];
 
+// A column is a list, one value for all rows, or integer codes of the few values that there are.
+function column(c) {
+  if (Array.isArray(c)) return c;
+  return "every" in c ? Array(c.n).fill(c.every) : c.codes.map((code) => c.levels[code]);
+}
+
 function rows(name) {
   if (!unpacked[name]) {
-    const columns = Object.entries(page.data[name]).map(([key, c]) =>
-      [key, Array.isArray(c) ? c : c.codes.map((code) => c.levels[code])]);
+    const columns = Object.entries(page.data[name]).map(([key, c]) => [key, column(c)]);
     const n = columns.length ? columns[0][1].length : 0;
     unpacked[name] = Array.from({ length: n }, (_, i) =>
       Object.fromEntries(columns.map(([key, values]) => [key, values[i]])));
@@ -50,7 +55,8 @@ function markAll() {
 }
 
 function filterAll() {
-  for (const table of document.querySelectorAll("table")) filterTable(table);
+  // Not every table: the tooltip that Vega leaves behind is one too.
+  for (const table of document.querySelectorAll(".table-box table")) filterTable(table);
   for (const strip of document.querySelectorAll(".strip")) strip.hidden = !agrees(strip);
   for (const span of document.querySelectorAll("[data-current]")) {
     const key = span.dataset.current;
@@ -102,6 +108,7 @@ const figures = [...document.querySelectorAll("figure.chart")].map((element) => 
   finding: element.querySelector(".plot").getAttribute("aria-label"),
   result: null,
   stale: false,
+  empty: false,
 }));
 for (const figure of figures) figure.said = figure.note ? figure.note.textContent : "";
 
@@ -130,11 +137,11 @@ function filterFigure(figure) {
   figure.stale = true;
   if (clash) return false;
   const own = rowsOf(figure);
-  const empty = !own.some((r) => r.value !== null);
-  figure.plot.hidden = empty;
-  figure.element.querySelector(".none").hidden = !empty;
+  figure.empty = !own.some((r) => r.value !== null);
+  figure.plot.hidden = figure.empty;
+  figure.element.querySelector(".none").hidden = !figure.empty;
   describe(figure, own);
-  return !empty;
+  return !figure.empty;
 }
 
 // What a figure says must stay true when its rows change: count again, or fall silent.
@@ -176,6 +183,7 @@ async function live(figure) {
 
 let queue = Promise.resolve();
 function soon(figure) {
+  if (figure.empty) return queue; // there is nothing to draw until the filter changes
   queue = queue.then(() => live(figure)).catch((error) => console.error(error));
   return queue;
 }
@@ -220,10 +228,16 @@ function csv(name) {
   return [keys.join(","), ...lines].join("\r\n") + "\r\n";
 }
 
-// A table that no data set stands behind is saved as it is shown.
+// A table that no data set stands behind is saved as it is shown; headings within it become a column.
 function csvOf(table) {
-  const line = (row) => [...row.cells].map((cell) => csvCell(cell.textContent.trim())).join(",");
-  return [...table.rows].map(line).join("\r\n") + "\r\n";
+  const headed = table.querySelector(".body-head") !== null;
+  const line = (first, row) => [...(headed ? [first] : []), ...[...row.cells].map((c) => c.textContent.trim())].map(csvCell).join(",");
+  const lines = [line("Part", table.tHead.rows[0])];
+  for (const body of table.tBodies) {
+    const head = body.querySelector(".body-head");
+    for (const row of body.rows) if (row !== head) lines.push(line(head ? head.textContent.trim() : "", row));
+  }
+  return lines.join("\r\n") + "\r\n";
 }
 
 async function saveFigure(figure, kind) {

@@ -18,6 +18,8 @@ from clipbias.reports.shared import Shared
 from clipbias.reports.theme import Theme
 
 VL_VERSION = "6.4"
+_ARIA = re.compile(r' (?:aria-[\w-]+|role)="[^"]*"')
+_DIGITS = re.compile(r"-?\d+\.\d{3,}")
 _ID = re.compile(r"\b(id=\"|url\(#|href=\"#)([A-Za-z_][\w-]*)")
 
 
@@ -64,8 +66,13 @@ def clean_svg(svg: str, *, prefix: str) -> str:
     def renamed(match: re.Match[str]) -> str:
         return match[1] + order.setdefault(match[2], f"{prefix}-{len(order)}")
 
+    def lean(tag: re.Match[str]) -> str:
+        # The whole chart is one picture with one text for a screen reader; hundredths of a pixel are enough.
+        text = _DIGITS.sub(lambda n: f"{float(n[0]):.2f}".rstrip("0").rstrip("."), _ARIA.sub("", tag[0]))
+        return _ID.sub(renamed, text)
+
     # The renderer numbers clip paths per process; numbering anew keeps pages equal byte for byte.
-    return re.sub(r"(<[^>]*>)", lambda tag: _ID.sub(renamed, tag[0]), svg)
+    return re.sub(r"(<[^>]*>)", lean, svg)
 
 
 def named(chart: Any) -> dict[str, Any]:
@@ -74,6 +81,13 @@ def named(chart: Any) -> dict[str, Any]:
     spec.pop("config", None)
     spec.pop("datasets", None)
     return spec
+
+
+def shortened(characters: int) -> str:
+    """Return the expression of an axis label that keeps both ends of a long name: views differ in their last letters."""
+    head = characters // 2 - 1
+    tail = characters - head - 1
+    return f"length(datum.label) > {characters} ? slice(datum.label, 0, {head}) + '\u2026' + slice(datum.label, -{tail}) : datum.label"
 
 
 def tooltip(*fields: tuple[str, str, str]) -> list[alt.Tooltip]:
@@ -143,7 +157,13 @@ def local_views(theme: Theme, *, label_width: int) -> dict[str, Any]:
     y = alt.Y(
         "view:N",
         title=None,
-        axis=alt.Axis(minExtent=label_width, maxExtent=label_width, labelLimit=label_width - 8, grid=False),
+        axis=alt.Axis(
+            minExtent=label_width,
+            maxExtent=label_width,
+            labelLimit=label_width,
+            labelExpr=shortened(label_width // 6),
+            grid=False,
+        ),
     )
     x = alt.X("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
     outside = "datum.finding === 'outside'"

@@ -6,7 +6,7 @@ Each reads the columns it names from ``rows``; ``on`` is false for marks that st
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 
@@ -26,7 +26,10 @@ def _series(theme: Theme, names: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
 def cloud(
     theme: Theme, *, x: str, y: str, groups: Sequence[str], group: str = "family", labels: str = ""
 ) -> dict[str, Any]:
-    """Return points with intervals both ways (``x, x_low, x_high, value, low, high``); filled where ``solid`` is true."""
+    """Return points with intervals both ways (``x, x_low, x_high, value, low, high``); filled where ``solid`` is true.
+
+    ``labels`` is the column of what is written beside a mark, to its left where ``right`` is true.
+    """
     base = alt.Chart(alt.NamedData("rows"))
     colours, shapes = _series(theme, groups)
     seen = alt.condition("datum.on === false", alt.value(0.15), alt.value(1))
@@ -58,24 +61,35 @@ def cloud(
     )  # fmt: skip
     layers = [horizontal, vertical, dots]
     if labels:
-        text = base.mark_text(align="left", dx=7, dy=-6, fontSize=9, fill=theme.light["muted"]).encode(
-            x="x:Q", y=alt.Y("value:Q", title=None), text=f"{labels}:N", opacity=seen
+        # Towards the middle and at most half as wide as the chart, so that no name leaves it.
+        sides: tuple[tuple[Literal["left", "right"], int, str], ...] = (
+            ("left", 7, "!datum.right"),
+            ("right", -7, "datum.right"),
         )
-        layers.append(text)
+        for side, dx, where in sides:
+            text = base.mark_text(align=side, dx=dx, dy=-6, limit=115, fontSize=9, fill=theme.light["muted"])
+            layers.append(
+                text.encode(
+                    x="x:Q", y=alt.Y("value:Q", title=None), text=f"{labels}:N", opacity=seen
+                ).transform_filter(where)
+            )
     return named(alt.layer(*layers).properties(width=246, height=200))
 
 
-def lines(theme: Theme, *, x: str, y: str, groups: Sequence[str], log: bool = False) -> dict[str, Any]:
-    """Return one line per ``series`` in the order of ``place``, with intervals (``x, value, low, high``)."""
+def lines(
+    theme: Theme, *, x: str, y: str, groups: Sequence[str], log: bool = False, zero: bool = True
+) -> dict[str, Any]:
+    """Return one line per ``series`` in the order of ``place``, with intervals (``x, value, low, high``).
+
+    ``zero`` draws a line there, for what is fair at zero.
+    """
     base = alt.Chart(alt.NamedData("rows"))
     colours, shapes = _series(theme, groups)
     seen = alt.condition("datum.on === false", alt.value(0.15), alt.value(1))
     scale = alt.Scale(type="log", base=2) if log else alt.Scale(zero=False, padding=10)
     across = alt.X("x:Q", title=x, scale=scale, axis=alt.Axis(tickCount=5, grid=False, labelFlush=False))
     colour = alt.Color("series:N", scale=colours)
-    zero = base.mark_rule(stroke=theme.light["faint"], strokeDash=[3, 3], aria=False).encode(
-        y=alt.Y("mean(ideal):Q", title=None)
-    )
+    fair = base.mark_rule(stroke=theme.light["faint"], strokeDash=[3, 3], aria=False).encode(y=alt.datum(0))
     line = base.mark_line(strokeWidth=1.8).encode(
         x=across, y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)), color=colour,
         detail=alt.Detail(["series:N", "model:N"]), order="place:Q", opacity=seen,
@@ -90,34 +104,46 @@ def lines(theme: Theme, *, x: str, y: str, groups: Sequence[str], log: bool = Fa
             ("high", "to", ".3f"), ("n", "n", ","), ("label", "", ""),
         ),
     )  # fmt: skip
-    return named(alt.layer(zero, line, whisker, dots).properties(width=246, height=190))
+    layers = [*([fair] if zero else []), line, whisker, dots]
+    return named(alt.layer(*layers).properties(width=246, height=190))
 
 
-def matrix(theme: Theme, *, what: str, diverging: bool, cells: int, label_width: int = 120) -> dict[str, Any]:
+def matrix(
+    theme: Theme,
+    *,
+    what: str,
+    diverging: bool,
+    cells: int,
+    label_width: int = 120,
+    largest: float = 1.0,
+    n: str = "n",
+    order: str | None = None,
+) -> dict[str, Any]:
     """Return a matrix of ``row`` by ``column`` with the number in each cell; ``mark`` stands before it.
 
-    ``diverging`` values lie in [-1, 1] around 0, others in [0, 1].
+    ``diverging`` values lie in [-largest, largest] around 0, others in [0, largest]. ``order`` sorts rows and columns,
+    which else stand as in the data: a pair without a number would move its column to where the first number is.
     """
     base = alt.Chart(alt.NamedData("rows"))
     numbers = cells <= 16
     side = max(12, min(34, 300 // max(cells, 1)))
     scale = (
-        alt.Scale(scheme="purpleorange", domain=[1, -1]) if diverging else alt.Scale(scheme="blues", domain=[0, 1])
+        alt.Scale(scheme="purpleorange", domain=[largest, -largest]) if diverging else alt.Scale(scheme="blues", domain=[0, largest])
     )  # fmt: skip
     axis: dict[str, Any] = {"labelLimit": label_width, "grid": False, "ticks": False}
-    x = alt.X("column:N", title=None, sort=None, axis=alt.Axis(labelAngle=-60, **axis))
-    y = alt.Y("row:N", title=None, sort=None, axis=alt.Axis(**axis))
+    x = alt.X("column:N", title=None, sort=order, axis=alt.Axis(labelAngle=-60, **axis))
+    y = alt.Y("row:N", title=None, sort=order, axis=alt.Axis(**axis))
     seen = alt.condition("datum.on === false", alt.value(0.25), alt.value(1))
     tips = tooltip(
         ("row", "", ""), ("column", "", ""), ("value", what, ".3f"), ("low", "interval from", ".3f"), ("high", "to", ".3f"),
-        ("n", "n", ","), ("p", "p", ".3f"), ("detectable", "smallest detectable", ".2f"), ("state", "verdict", ""),
+        ("n", n, ","), ("p", "p", ".3f"), ("detectable", "smallest detectable", ".2f"), ("state", "verdict", ""),
     )  # fmt: skip
     tiles = base.mark_rect().encode(
         x=x, y=y, fill=alt.Fill("value:Q", scale=scale), opacity=seen, tooltip=tips
     )
     layers = [tiles]
     if numbers:
-        deep = "abs(datum.value) > 0.6"
+        deep = f"abs(datum.value) > {0.6 * largest:.4g}"
         layers.append(
             base.transform_calculate(
                 shown="(datum.mark || '') + (isValid(datum.value) ? format(datum.value, '.2f') : '')"
@@ -132,6 +158,30 @@ def matrix(theme: Theme, *, what: str, diverging: bool, cells: int, label_width:
             )  # fmt: skip
         )
     return named(alt.layer(*layers).properties(width=alt.Step(side), height=alt.Step(max(14, side - 8))))
+
+
+def ranks(theme: Theme, *, x: str, label_width: int = 120) -> dict[str, Any]:
+    """Return correlations with intervals, one per ``row``, beside the most that each could ``reach``."""
+    base = alt.Chart(alt.NamedData("rows"))
+    c = theme.light
+    y = alt.Y(
+        "row:N", title=None, sort=None,
+        axis=alt.Axis(minExtent=label_width, maxExtent=label_width, labelLimit=label_width - 8, grid=False),
+    )  # fmt: skip
+    across = alt.X("low:Q", title=x, scale=alt.Scale(domain=[-1, 1]), axis=alt.Axis(tickCount=5))
+    zero = base.mark_rule(stroke=c["faint"], strokeDash=[3, 3], aria=False).encode(x=alt.datum(0))
+    tips = tooltip(
+        ("row", "view", ""), ("value", "correlation", ".3f"), ("low", "interval from", ".3f"), ("high", "to", ".3f"),
+        ("reach", "could reach", ".3f"), ("models", "models", ","),
+    )  # fmt: skip
+    whisker = base.mark_rule(stroke=c["s1"], strokeWidth=2).encode(x=across, x2="high:Q", y=y)
+    reach = base.mark_point(
+        size=54, shape="triangle-up", filled=False, stroke=c["s2"], strokeWidth=1.6
+    ).encode(x="reach:Q", y=y, tooltip=tips)
+    dot = base.mark_point(size=58, filled=True, fill=c["s1"]).encode(x="value:Q", y=y, tooltip=tips)
+    return named(
+        alt.layer(zero, whisker, reach, dot).properties(width=330 - label_width, height=alt.Step(19))
+    )
 
 
 def changes(theme: Theme, *, x: str, bound: float, label_width: int = 120) -> dict[str, Any]:

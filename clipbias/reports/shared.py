@@ -37,7 +37,7 @@ class Shared:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def packed(self) -> dict[str, Any]:
-        """Return all data sets column by column; repeated strings are stored once with integer codes."""
+        """Return all data sets column by column; what repeats is stored once."""
         return {name: {c: _pack(frame[c]) for c in frame.columns} for name, frame in self.frames.items()}
 
 
@@ -58,11 +58,14 @@ def _plain(value: Any) -> Any:
 
 
 def _pack(column: pd.Series) -> Any:
+    """Return the values, or each of the few that there are once and integer codes, or one value and how often."""
     values = [_plain(v) for v in column]
-    if not all(isinstance(v, str) for v in values):
-        return values
-    levels = sorted(set(values))
-    if len(levels) > 0.7 * len(values) and len(values) > 3:
-        return values
-    place = {level: i for i, level in enumerate(levels)}
-    return {"levels": levels, "codes": [place[v] for v in values]}
+    place: dict[Any, int] = {}
+    # A number and a truth value that are equal are still two values.
+    codes = [place.setdefault((type(v), v), len(place)) for v in values]
+    levels = [v for _, v in place]
+    if len(levels) == 1 and len(values) > 1:
+        return {"every": levels[0], "n": len(values)}
+    if len(values) > 3 and len(levels) <= 0.5 * len(values):
+        return {"levels": levels, "codes": codes}
+    return values

@@ -58,6 +58,9 @@ class Theme:
 
     def metric(self, name: str, title: str = "") -> str:
         """Return the short name of a metric: the theme's, else its own title if that is short, else its name."""
+        if " in " in name:  # a metric and the view that it was taken in
+            metric, _, view = name.partition(" in ")
+            return f"{self.metric(metric)} in {view}"
         own = title if 0 < len(title) <= 24 else name.replace("_", " ")
         return self.metrics.get(name, own[:1].upper() + own[1:])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 MINUS, DASH = "\u2212", "\u2013"
@@ -85,6 +86,20 @@ def size(n: float) -> str:
         if n >= step:
             return f"{n / step:.{1 if n < 10 * step else 0}f}\u202f{unit}"
     return f"{n:.0f}"
+
+
+def acronyms(text: str) -> str:
+    """Return the text with "vqa" in capitals."""
+    return re.sub(r"\bvqa\b", "VQA", text)
+
+
+def adaptation(study: str) -> str:
+    """Return ``VQA (answers, frozen tower)`` for an adaptation named by task, head, mode and image set."""
+    parts = study.split()
+    if len(parts) != 4:
+        return study
+    task, head, mode, _ = parts
+    return f"{capital(task)} ({head}, {mode} tower)"
 
 
 def capital(text: str) -> str:

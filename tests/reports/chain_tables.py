@@ -47,8 +47,43 @@ def after(models: pd.DataFrame, *, n_views: int = 2, seed: int = 0) -> dict[str,
              "estimate": 0.6, "p": 0.02, "p_max": 0.1, "q": 0.05, "n": len(models)}
             for a, b in itertools.combinations(("max_skew", "ndkl", "c_asc"), 2)
         ]),
-        **_experiments(list(models["model"][:2]), rng),
+        **_experiments(list(models["model"][:2]), rng), **_views(list(models["model"]), n_views, rng),
+        "metric_validity": pd.DataFrame([
+            {"metric": m, "what": "zoo", "spearman": 0.9, "ci_low": 0.6, "ci_high": 0.98, "spearman_unsigned": 0.8, "n_models": 12, "reliability": 0.97,
+             "false_positive_rate": 0.05, "coverage": np.nan, "reason": "" if m != "mac" else "it has no direction"}
+            for m in ("max_skew", "ndkl", "mac")
+        ]),
     }  # fmt: skip
+
+
+def _views(models: list[str], n_views: int, rng: np.random.Generator) -> dict[str, pd.DataFrame]:
+    """Return what is measured of local against global values, and all tests."""
+    ok, where = {"status": "ok", "reason": ""}, {"image_set": "world-people"}
+    names = [name for name, _, _ in report_tables.view_names(n_views)]
+    cells = list(itertools.product(report_tables.LEVELS, ("max_skew", "ndkl")))
+    local, apart, tests = [], [], []
+    for model, (attribute, metric) in itertools.product(models, cells):
+        key = {"model": model, **where, "attribute": attribute, "metric": metric}
+        for view in names:
+            delta = float(rng.normal(0, 0.05))
+            local.append(key | {"grouping": view.partition("=")[0], "view": view, "n": 200, "value": 0.3 + delta, "global": 0.3, "delta": delta,
+                                "ci_low": delta - 0.06, "ci_high": delta + 0.06, "half_1": 0.3, "half_2": 0.3, "global_1": 0.3, "global_2": 0.3, **ok})  # fmt: skip
+        apart.append(key | {"grouping": "context", "views": n_views, "q": 3.0, "p": 0.2, "i2": 0.1, "tau2": 0.0, "mean": 0.3, "p_labels": float(rng.uniform()), **ok})  # fmt: skip
+        for view, group in itertools.product(("global", *names), report_tables.LEVELS[attribute][:2]):
+            p = float(rng.uniform())
+            tests.append({**key, "stage": "pre", "view": view, "probe": "", "group": group, "n": 200, "p": p, "z": 1.0, "q": min(1.0, 2 * p),
+                          "tests": 8, "found": p < 0.025, "minimum_detectable": 0.08})  # fmt: skip
+    stability = [
+        {**where, "attribute": a, "metric": m, "view": v, "models": len(models), "spearman": 0.7, "ci_low": 0.1, "ci_high": 0.95,
+         "reliability_global": 0.9, "reliability_view": 0.8, "ceiling": 0.85, "share_of_ceiling": 0.82, **ok}
+        for (a, m), v in itertools.product(cells, names)
+    ]  # fmt: skip
+    return {
+        "local": pd.DataFrame(local),
+        "view_differences": pd.DataFrame(apart),
+        "stability": pd.DataFrame(stability),
+        "tests": pd.DataFrame(tests),
+    }
 
 
 def _adapted(models: pd.DataFrame, n_views: int, rng: np.random.Generator) -> tuple[list[dict], list[dict]]:

@@ -56,3 +56,12 @@ class Tree(HTMLParser):
             for e in self.elements
             if e.tag == tag and all(e.attrs.get(k.rstrip("_")) == v for k, v in attrs.items())
         ]
+
+
+def unpacked(column: list | dict) -> list:
+    """Return the values of a column of the page's data."""
+    if isinstance(column, list):
+        return column
+    if "every" in column:
+        return [column["every"]] * column["n"]
+    return [column["levels"][i] for i in column["codes"]]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 import shutil
 from pathlib import Path
 
+import chain_tables
 import pytest
-import report_tables
 
 from clipbias.reports import render
 
@@ -19,6 +20,7 @@ ARGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+PAUSE = 150  # ms between two downloads: Chromium drops an eleventh within a second
 EVIL = "zoo:</script><script>document.title='owned'</script>"
 
 
@@ -45,7 +47,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
-    tables = report_tables.make(6, 4)
+    tables = chain_tables.make(6, 4)
     names = {"zoo:vit-50": EVIL}
     evil = {
         k: v.assign(model=v["model"].replace(names)) if k != "manifest" and "model" in v else v
@@ -54,18 +56,24 @@ def report(tmp_path_factory) -> Path:
     return render(evil, tmp_path_factory.mktemp("browser") / "report.html")
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """A page with every kind of chart and table, of few models: for what has to look at all of them."""
+    return render(chain_tables.make(3, 2), tmp_path_factory.mktemp("browser") / "small.html")
+
+
 @pytest.fixture
 def open_page(browser, report):
     pages = []
 
-    def opened(**options):
-        page = browser.new_page(**options)
+    def opened(path=report, **options):
+        page = browser.new_page(reduced_motion="reduce", **options)  # no smooth scrolling under a click
         page.problems = []
         page.requests = []
         page.on("console", lambda m: page.problems.append(m.text) if m.type in {"error", "warning"} else None)
         page.on("pageerror", lambda e: page.problems.append(str(e)))
         page.on("request", lambda r: page.requests.append(r.url))
-        page.goto(report.as_uri())
+        page.goto(path.as_uri())
         pages.append(page)
         return page
 
@@ -100,7 +108,18 @@ def test_every_chart_is_drawn_and_nothing_is_fetched_or_complained_of(open_page,
     assert page.title() == title == "Bias report"
     assert page.locator("figure.chart").count() >= 12
     ids = page.evaluate("[...document.querySelectorAll('figure.chart')].map(f => f.id)")
-    assert [i for i in ids if marks(page, f"#{i}") == 0] == []
+    drawn = "f => f.querySelectorAll('.plot .mark-symbol path, .plot .mark-rect path').length"
+    assert [i for i in ids if page.locator(f"#{i}").evaluate(drawn) == 0] == []
+    assert {
+        "adapted-0",
+        "inherited-0",
+        "transfer-0",
+        "change-0",
+        "map-0-0",
+        "pareto-0",
+        "dose-response-0",
+        "overwriting-0",
+    } <= set(ids)
 
 
 @pytest.mark.parametrize("width", [360, 820, 1600])
@@ -180,6 +199,113 @@ def test_one_model_is_highlighted_in_the_scatter_and_the_others_stay(open_page):
     )
     assert marks(page, "#planted-0") == count
     assert page.locator("#planted-0 .plot .mark-symbol path[opacity='1']").count() == 1
+
+
+def test_a_click_on_a_mark_highlights_its_model_in_every_chart_and_table_and_can_be_undone(open_page, small):
+    page = open_page(small, viewport={"width": 1440, "height": 1000})
+    wake(page)
+    mark = page.locator("#adapted-0 .plot .mark-symbol path").first
+    mark.scroll_into_view_if_needed()
+    mark.click(force=True)
+    lit = page.locator("#filter-highlight").input_value()
+    assert lit.startswith("zoo:")
+    looks = """lit => { const page = JSON.parse(document.getElementById('page-data').textContent);
+      const whole = c => Array.isArray(c) ? c : 'every' in c ? Array(c.n).fill(c.every) : c.codes.map(i => c.levels[i]);
+      const rows = s => { const names = Object.keys(page.data[s]), columns = names.map(k => whole(page.data[s][k]));
+        return columns[0].map((_, i) => Object.fromEntries(names.map((k, j) => [k, columns[j][i]]))) };
+      return [...document.querySelectorAll('figure.chart')].map(f => {
+      const where = Object.entries(JSON.parse(f.dataset.where));
+      const own = rows(f.dataset.source).filter(r => where.every(([k, v]) => r[k] === v)).map(r => r.model);
+      const drawn = [...f.querySelectorAll('.plot .mark-symbol path, .plot .mark-rect path')].map(e => Number(e.getAttribute('opacity') ?? 1));
+      return { id: f.id, models: own.filter(Boolean), back: f.classList.contains('back'), faint: drawn.filter(o => o < .5).length, marks: drawn.length } }) }"""
+    page.wait_for_function(
+        "document.querySelectorAll('#map-0-0 .plot .mark-rect path[opacity=\"0.25\"]').length > 0"
+    )
+    mixed = alone = 0
+    for figure in page.evaluate(looks, lit):
+        others = set(figure["models"]) - {lit}
+        if not others:  # of no model, or of this one alone
+            assert not figure["back"], figure
+            assert figure["faint"] == 0, figure
+        elif lit in figure["models"]:
+            mixed += 1
+            assert 0 < figure["faint"] < figure["marks"], figure
+        else:  # of other models only: the whole chart stands back
+            alone += 1
+            assert figure["back"] or figure["faint"] == figure["marks"], figure
+    assert mixed > 8
+    assert alone >= 2
+    assert set(
+        page.locator("#scores-table tr.lit th").evaluate_all("es => es.map(e => e.firstChild.textContent)")
+    ) == {lit}
+    mark.click(force=True)  # a second click undoes it
+    page.wait_for_function("document.querySelectorAll('.plot path[opacity=\"0.15\"]').length === 0")
+    assert page.locator("#filter-highlight").input_value() == ""
+    assert page.locator("tr.lit, .chart.back").count() == 0
+    assert page.problems == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_violation(open_page, small, scheme):
+    try:
+        from axe_playwright_python.sync_playwright import Axe
+    except ImportError:
+        unavailable("no axe-playwright-python: install the `dev` extra to run the accessibility test")
+    page = open_page(small, viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    wake(page)
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response
+    assert len(found["passes"]) > 20  # it did look
+    assert [
+        (v["impact"], v["id"], len(v["nodes"]), v["nodes"][0]["html"][:200], v["nodes"][0].get("failureSummary", "")[:300])
+        for v in found["violations"]
+        if v["impact"] in {"moderate", "serious", "critical"}
+    ] == []  # fmt: skip
+
+
+def test_axe_would_find_one(browser):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = browser.new_page()
+    page.set_content(
+        "<html lang=en><title>t</title><main><h1>t</h1><img src='data:,'><p style='color:#ddd'>pale</p></main>"
+    )
+    assert {"image-alt", "color-contrast"} <= {v["id"] for v in axe.run(page).response["violations"]}
+    page.close()
+
+
+def test_every_table_can_be_downloaded(open_page, small):
+    page = open_page(small, viewport={"width": 1440, "height": 1000})
+    page.evaluate("for (const d of document.querySelectorAll('main details')) d.open = true")
+    boxes = page.locator(".table-box").evaluate_all("es => es.map(e => e.id)")
+    assert page.locator(".table-box button[data-csv]").count() == len(boxes) > 8
+    for box in boxes:
+        shown = page.locator(f"#{box} tbody tr:not(.body-head)").count()
+        with page.expect_download() as got:
+            page.locator(f"#{box} [data-csv]").click()
+        assert got.value.suggested_filename.endswith(".csv"), box
+        text = Path(got.value.path()).read_text(encoding="utf-8-sig")
+        lines = list(csv.reader(io.StringIO(text)))
+        assert len({len(line) for line in lines}) == 1, box
+        page.wait_for_timeout(PAUSE)
+        assert len(lines) - 1 >= shown or box == "scores-table", (
+            box
+        )  # that one shows a row per model, not per value
+    assert page.problems == []
+
+
+def test_every_chart_can_be_downloaded(open_page, small):
+    page = open_page(small, viewport={"width": 1440, "height": 1000})
+    wake(page)
+    figures = page.locator("figure.chart").evaluate_all("es => es.map(e => e.id)")
+    assert len(figures) > 12
+    for figure, (kind, start) in itertools.product(figures, {"svg": b"<svg", "png": b"\x89PNG"}.items()):
+        with page.expect_download() as got:
+            page.locator(f"#{figure} [data-save={kind}]").click()
+        assert got.value.suggested_filename.endswith(f"{figure}.{kind}")
+        content = Path(got.value.path()).read_bytes()
+        assert content.startswith(start), figure
+        assert len(content) > 2000, figure
+        page.wait_for_timeout(PAUSE)
+    assert page.problems == []
 
 
 def test_downloads_arrive_whole(open_page):

@@ -80,7 +80,7 @@ def adapted(ctx: Context) -> Content | None:
     facts = {
         "units": cited(words.count(len(units), "adaptation"), f"len({source})"),
         "models": cited(words.count(units["model"].nunique(), "model"), f"""{source}["model"].nunique()"""),
-        "tasks": words.joined(sorted(units["task"].unique())),
+        "tasks": words.joined([words.acronyms(t) for t in sorted(units["task"].unique())]),
         "modes": words.joined(sorted(units["mode"].unique())),
         "competent": cited(str(len(competent)), f"""({source}["competent"] == "yes").sum()"""),
         "frozen": bool((units["mode"] == "frozen").all()),
@@ -102,7 +102,7 @@ def _strongest(ctx: Context, good: pd.DataFrame, metric: str) -> list[dict[str, 
         attribute = ctx.attributes(own)[0]
         own = own[own["attribute"] == attribute].sort_values("value", kind="stable")
         told = {
-            "task": task,
+            "task": words.acronyms(str(task)),
             "mode": mode,
             "metric": ctx.title(metric),
             "attribute": ctx.theme.attribute(attribute),

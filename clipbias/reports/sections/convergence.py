@@ -62,9 +62,9 @@ def _changes(ctx: Context, frame: pd.DataFrame, measure: str) -> Grid | None:
         top = part.loc[part["value"].abs().idxmax()]
         figures.append(
             ctx.draw(
-                spec, id=f"change-{len(figures)}", title=str(study) or "All models", note=f"{words.number(float(part['n'].max()), 0)} models",
+                spec, id=f"change-{len(figures)}", title=words.adaptation(str(study)) or "All models", note=f"{words.number(float(part['n'].max()), 0)} models",
                 finding=(
-                    f"{study}: the largest change of mean {_name(measure)} is {words.number(top['value'], 3, sign=True)} "
+                    f"{words.adaptation(str(study))}: the largest change of mean {_name(measure)} is {words.number(top['value'], 3, sign=True)} "
                     f"{words.interval(top['low'], top['high'], 3)} in layer {top['layer']}."
                 ),
                 source="changes", where={"study": str(study)}, wide=True,
@@ -73,7 +73,7 @@ def _changes(ctx: Context, frame: pd.DataFrame, measure: str) -> Grid | None:
     c = ctx.theme.light
     legend = (
         ("change with its interval", "circle", c["s1"]),
-        ("untrained control", "triangle-up", c["s2"]),
+        ("untrained control", "open-triangle", c["s2"]),
         (f"\u00b1{bound:g}: counts as none", "band", c["band"]),
     )
     return Grid(tuple(figures), heading="Change of similarity per layer", legend=legend)
@@ -112,11 +112,14 @@ def _maps(ctx: Context, measure: str) -> list[Grid]:
         }
         layers.sort(key=lambda key: -size.get(key, 0.0))
     count = both["row"].nunique()
-    spec = forms.matrix(ctx.theme, what=_name(measure), diverging=False, cells=count, label_width=110)
     limit = int(ctx.options.get("max_layers", 6)) if count <= 20 else 2
     grids = []
     for place, (study, layer) in enumerate(layers[:limit]):
         part = both[(both["study"] == study) & (both["layer"] == layer)]
+        cells = part["row"].nunique()
+        spec = forms.matrix(
+            ctx.theme, what=_name(measure), diverging=False, cells=cells, label_width=110, order="ascending"
+        )
         figures: list[Figure] = []
         for state in (s for s in STATES if s in set(part["state_of"])):
             own = part[part["state_of"] == state]
@@ -126,19 +129,19 @@ def _maps(ctx: Context, measure: str) -> list[Grid]:
             figures.append(
                 ctx.draw(
                     spec, id=f"map-{place}-{len(figures)}", title=words.capital(_CALLED[state]), note=f"mean {words.number(mean, 2)}",
-                    finding=f"{study}, layer {layer}, {_CALLED[state]}: mean {_name(measure)} of two models {words.number(mean, 2)}.",
+                    finding=f"{words.adaptation(str(study))}, layer {layer}, {_CALLED[state]}: mean {_name(measure)} of two models {words.number(mean, 2)}.",
                     source="similarity", where={"study": str(study), "layer": str(layer), "state_of": state}, highlight=("model",),
-                    wide=count > 8,
+                    wide=cells > 8,
                 )
             )  # fmt: skip
-        heading = f"Layer {layer}" + (f" \u00b7 {study}" if study else "")
+        heading = f"Layer {layer}" + (f" \u00b7 {words.adaptation(str(study))}" if study else "")
         grids.append(Grid(tuple(figures), heading=heading, folded=place > 0))
     return grids
 
 
 def _table(ctx: Context, frame: pd.DataFrame):
     shows = [
-        Show("study", "Adaptation"), Show("layer", "Layer"), Show("measure", "Measure", say=_name), Show("standardized", "Standardised", say=lambda v: "yes" if v else "no"),
+        Show("study", "Adaptation", say=words.adaptation), Show("layer", "Layer"), Show("measure", "Measure", say=_name), Show("standardized", "Standardised", say=lambda v: "yes" if v else "no"),
         Show("before", "Before", "number", decimals=3), Show("after", "After", "number", decimals=3),
         Show("value", "Change", "number", ("low", "high"), decimals=3), Show("p", "p", "p"), Show("p_max", "p over layers", "p"),
         Show("control", "Untrained", "number", decimals=3), Show("ceiling", "Two seeds", "number", decimals=3),

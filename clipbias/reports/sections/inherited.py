@@ -58,7 +58,7 @@ def inherited(ctx: Context) -> Content | None:
     ]
     if len(slopes):
         ctx.shared.add("planted_transfer", slopes)
-        blocks.append(_slopes(slopes))
+        blocks.append(_slopes(ctx, slopes))
     return Content({"slopes": _told(slopes, metric), "metric": ctx.title(metric)}, tuple(blocks))
 
 
@@ -118,7 +118,7 @@ def _told(slopes: pd.DataFrame, metric: str) -> list[dict[str, str]]:
     out = []
     for r in own.to_dict("records"):
         key = {k: r[k] for k in keys}
-        told = {"task": r["task"], "mode": r["mode"]}
+        told = {"task": words.acronyms(str(r["task"])), "mode": r["mode"]}
         told["slope"] = cited(words.number(r["slope"], 2), value("planted_transfer", "slope", **key))
         told["interval"] = (
             cited(words.interval(r[ends[0]], r[ends[1]], 2), values("planted_transfer", ends, **key))
@@ -129,16 +129,21 @@ def _told(slopes: pd.DataFrame, metric: str) -> list[dict[str, str]]:
     return out
 
 
-def _slopes(slopes: pd.DataFrame):
+def _slopes(ctx: Context, slopes: pd.DataFrame):
     ends = next(
         (p for p in (("slope_low", "slope_high"), ("ci_low", "ci_high")) if set(p) <= set(slopes.columns)),
         None,
     )
     named = {"task", "mode", "head", "attribute", "metric", "slope", *(ends or ())}
-    shows = [Show(c, words.capital(c)) for c in ("task", "mode", "head", "attribute", "metric")]
+    say = {"task": words.capital, "attribute": ctx.theme.attribute, "metric": ctx.title}
+    shows = [
+        Show(c, words.capital(c), say=say.get(c)) for c in ("task", "mode", "head", "attribute", "metric")
+    ]
     shows.append(Show("slope", "Slope", "number", ends))
     for c in slopes.columns:
-        if c not in named and not c.endswith(("_low", "_high")):
+        # What is empty throughout says nothing: there was no intervention, or nothing to compare with.
+        empty = not (slopes[c].notna() & (slopes[c].astype(str) != "")).any()
+        if c not in named and not empty and not c.endswith(("_low", "_high")):
             numeric = pd.api.types.is_numeric_dtype(slopes[c]) and not pd.api.types.is_bool_dtype(slopes[c])
             shows.append(
                 Show(

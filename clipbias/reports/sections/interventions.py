@@ -34,22 +34,25 @@ def interventions(ctx: Context) -> Content | None:
     facts: dict[str, Any] = {"systems": "", "checks": "", "passed": "", "missed": []}
     frame = _systems(ctx)
     if len(frame):
-        pairs = _pairs(frame)
+        pairs = _pairs(frame, _higher(ctx))
         if len(pairs):
-            ctx.shared.add("pareto", pairs)
+            ctx.shared.add("pareto", pairs[[c for c in PAIR if c in pairs]])
             blocks.append(_pareto(ctx, pairs))
         blocks.append(_table(ctx, frame))
         facts["systems"] = words.count(frame["setting"].nunique(), "system")
     for name, spec in EXPERIMENTS.items():
         if ctx.tables.has(name):
-            blocks.append(_experiment(ctx, name, **spec))
+            blocks += _experiment(ctx, name, **spec)
     checks = ctx.tables["intervention_checks"]
     if len(checks):
         passed = checks["passed"].astype(bool)
         source = rows("intervention_checks")
         facts["checks"] = cited(str(len(checks)), f"len({source})")
         facts["passed"] = cited(str(int(passed.sum())), f"""{source}["passed"].astype(bool).sum()""")
-        facts["missed"] = checks.loc[~passed, "check"].astype(str).head(3).tolist()
+        facts["missed"] = [
+            f"{r.check} ({r.intervention}, {words.acronyms(str(r.task))})"
+            for r in checks[~passed].head(3).itertuples()
+        ]
         blocks.append(_checks(ctx, checks))
     verdicts = verdict_table(ctx, ("interventions",), id="interventions-verdicts") if blocks else None
     blocks += [verdicts]
@@ -100,7 +103,25 @@ def _from_rows(ctx: Context) -> pd.DataFrame:
     )
 
 
-def _pairs(frame: pd.DataFrame) -> pd.DataFrame:
+def _higher(ctx: Context) -> set[str]:
+    """Return the measures that are better when they are higher; of the others zero is fair."""
+    return set(ctx.options.get("higher_is_better", []))
+
+
+def _rank(ctx: Context, metric: str) -> int:
+    """Return the place of a measure among those that are drawn first."""
+    first = list(ctx.options.get("drawn_first", []))
+    return first.index(metric) if metric in first else len(first)
+
+
+# What the charts need of a pair; everything else is in the table of systems.
+PAIR = (
+    "world", "model", "task", "mode", "metric", "attribute", "value", "low", "high", "x", "x_low", "x_high", "family", "front", "label",
+    "named", "right", "solid", "state", "n",
+)  # fmt: skip
+
+
+def _pairs(frame: pd.DataFrame, higher: set[str]) -> pd.DataFrame:
     """Return bias beside quality of the same system; every bias metric with the first quality of its task."""
     keys = [
         c
@@ -122,12 +143,15 @@ def _pairs(frame: pd.DataFrame) -> pd.DataFrame:
     for end in ("low", "high"):
         both[end] = both[end].fillna(both["value"])
         both[f"x_{end}"] = both[f"x_{end}"].fillna(both["x"])
-    both["away"] = both["value"].abs()
+    both["away"] = both["value"].abs().where(~both["metric"].isin(higher), -both["value"])
     both["family"] = both["role"].map(_ROLES).fillna("intervention")
     group = [c for c in ("source", "world", "model", "task", "mode", "metric", "attribute") if c in both]
     both["front"] = _front(both, group)
+    ends = both.groupby(group, dropna=False)
+    middle = (ends["x_low"].transform("min") + ends["x_high"].transform("max")) / 2
     return both.assign(
-        label=both["setting"], solid=both["front"], state=np.where(both["front"], "on the front", ""), n=both.get("seeds", 1)
+        label=both["setting"], named=both["setting"].where(both["front"], ""), right=both["x"] > middle, solid=both["front"],
+        state=np.where(both["front"], "on the front", ""), n=both.get("seeds", 1),
     )  # fmt: skip
 
 
@@ -147,23 +171,36 @@ def _pareto(ctx: Context, pairs: pd.DataFrame) -> Grid:
     figures: list[Figure] = []
     groups = [c for c in ("world", "task", "mode", "model", "metric") if c in pairs]
     limit = int(ctx.options.get("max_charts", 12))
-    for key, part in list(pairs.groupby(groups, sort=True))[:limit]:
-        where = {k: str(v) for k, v in zip(groups, key, strict=True)}
+    higher = _higher(ctx)
+    parts = [
+        ({k: str(v) for k, v in zip(groups, key, strict=True)}, part)
+        for key, part in pairs.groupby(groups, sort=True)
+    ]
+    # What was planted is known, so it comes before the data in which nothing should change.
+    parts.sort(key=lambda p: (_rank(ctx, p[0]["metric"]), p[0].get("world") != "planted"))
+    for where, part in parts[:limit]:
         spec = forms.cloud(
-            ctx.theme, x=ctx.title(str(part["quality_metric"].iloc[0])), y=ctx.title(where["metric"]), groups=roles, labels="label"
+            ctx.theme, x=ctx.title(str(part["quality_metric"].iloc[0])), y=ctx.title(where["metric"]), groups=roles, labels="named"
         )  # fmt: skip
+        fair = "higher is fairer" if where["metric"] in higher else "zero is fair"
         front = part[part["front"]].sort_values("x", ascending=False)
         title = ", ".join(
-            v for v in (where["task"], where["mode"], where["model"], where.get("world", "")) if v
+            v
+            for v in (words.capital(where["task"]), where["mode"], where["model"], where.get("world", ""))
+            if v
         )
         figures.append(
             ctx.draw(
-                spec, id=f"pareto-{len(figures)}", title=words.capital(title), note=f"{ctx.title(where['metric'])} upwards; filled: no other system is better in both",
+                spec, id=f"pareto-{len(figures)}", title=title, note=f"{ctx.title(where['metric'])} upwards, {fair}; named: no other system is better in both",
                 finding=f"{title}: of {len(part)} systems, {len(front)} are on the front of {ctx.title(where['metric'])} and quality: {words.joined(front['label'].tolist(), limit=4)}.",
                 source="pareto", where=where, highlight=("model",),
             )
         )  # fmt: skip
-    return Grid(tuple(figures), heading="Bias against quality", legend=ctx.legend(roles))
+    left = len(parts) - len(figures)
+    heading = "Bias against quality" + (
+        f" \u00b7 {len(figures)} of {len(parts)} charts, all values are in the table" if left else ""
+    )
+    return Grid(tuple(figures), heading=heading, legend=ctx.legend(roles))
 
 
 def _table(ctx: Context, frame: pd.DataFrame) -> Table:
@@ -177,7 +214,7 @@ def _table(ctx: Context, frame: pd.DataFrame) -> Table:
     ]  # fmt: skip
     return table(
         frame, shows, id="interventions-table", caption="Every system: value, and its change against its twins", source="interventions",
-        folded=f"All systems and measures ({len(frame):,})", tall=True,
+        folded=f"All systems and measures ({len(frame):,})", tall=True, limit=int(ctx.options.get("max_rows", 150)),
     )  # fmt: skip
 
 
@@ -209,13 +246,13 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 def _experiment(
     ctx: Context, name: str, *, heading: str, x: str, x_title: str, y: str, series: Sequence[str], charts: Sequence[str], order: str,
     log: bool = False, mean: bool = False, over_models: bool = False, label: str = "",
-) -> Grid | None:  # fmt: skip
+) -> list[Any]:  # fmt: skip
     given = ctx.tables[name]
     keys = [c for c in charts if c in given]
     frame = _means(given, [*keys, *dict.fromkeys((*series, "model")), x], y) if mean else given.copy()
     frame = frame[frame[y].notna() & frame[x].notna()]
     if frame.empty:
-        return None
+        return []
     for key in keys:
         frame[key] = [_text(v) for v in frame[key]]
     low, high = (
@@ -223,7 +260,7 @@ def _experiment(
         for end in ("low", "high")
     )
     frame = frame.assign(
-        x=frame[x].astype(float), value=frame[y].astype(float), low=low.fillna(frame[y]), high=high.fillna(frame[y]), ideal=0.0,
+        x=frame[x].astype(float), value=frame[y].astype(float), low=low.fillna(frame[y]), high=high.fillna(frame[y]),
         series=frame[list(series)].astype(str).agg(", ".join, axis=1), place=frame[order].astype(float),
         label=[f"{label} {_text(v)}" for v in frame[order]] if label else "",
     )  # fmt: skip
@@ -231,12 +268,21 @@ def _experiment(
         frame["model"] = ""
     ctx.shared.add(name, frame)
     names = sorted(set(frame["series"]))
-    spec = forms.lines(ctx.theme, x=x_title, y=y.replace("_", " "), groups=names, log=log)
+    specs = {
+        zero: forms.lines(ctx.theme, x=x_title, y=y.replace("_", " "), groups=names, log=log, zero=zero)
+        for zero in (True, False)
+    }
     figures: list[Figure] = []
-    limit = int(ctx.options.get("max_charts", 12))
-    for key, part in list(frame.groupby(keys, sort=True))[:limit]:
-        where = dict(zip(keys, (str(k) for k in key), strict=True))
-        told = [ctx.title(v) if k == "metric" else f"{k} {v}" if k in ("phi", "n", "rho_down") else v for k, v in where.items() if v]  # fmt: skip
+    limit = int(ctx.options.get("max_panels", 6))
+    parts = [
+        (dict(zip(keys, (str(k) for k in key), strict=True)), part)
+        for key, part in frame.groupby(keys, sort=True)
+    ]
+    # The largest fine-tuning sets come first: what the size does is in the figure of inheritance.
+    parts.sort(key=lambda p: (-float(p[0].get("n") or 0), _rank(ctx, p[0].get("metric", ""))))
+    for where, part in parts[:limit]:
+        told = [_said(ctx, k, v) for k, v in where.items() if v and (k in ("task", "mode", "metric", "cues") or frame[k].nunique() > 1)]  # fmt: skip
+        spec = specs[_zero_is_fair(ctx, where.get("metric", ""), y)]
         ends = part.sort_values("place")
         finding = (
             f"{heading}, {', '.join(told)}: {y.replace('_', ' ')} from {words.number(float(ends['value'].iloc[0]))} at {x_title} "
@@ -248,7 +294,43 @@ def _experiment(
                 where=where, highlight=("model",),
             )
         )  # fmt: skip
-    return Grid(tuple(figures), heading=heading, legend=ctx.legend(names))
+    shows = [
+        Show("model", "Model"), *(Show(k, _HEADS.get(k, words.capital(k)), say=ctx.title if k == "metric" else None) for k in keys),
+        *(Show(k, _HEADS.get(k, words.capital(k))) for k in series if k != "model"),
+        *([Show("place", label or order)] if order not in (x, *keys, *series) else []),
+        Show("x", words.capital(x_title)), Show("value", words.capital(y.replace("_", " ")), "number", ("low", "high"), decimals=3),
+    ]  # fmt: skip
+    shown = table(
+        frame, shows, id=f"{name.replace('_', '-')}-table", caption=f"{heading}: every value", source=name,
+        folded=f"{heading}: all values ({len(frame):,})", tall=True, limit=int(ctx.options.get("max_rows", 100)),
+    )  # fmt: skip
+    return [Grid(tuple(figures), heading=heading, legend=ctx.legend(names)), shown]
+
+
+_HEADS = {
+    "rho_down": "Fine-tuning \u03c1",
+    "phi": "\u03c6",
+    "n": "Images",
+    "mode": "Tower",
+    "how": "Artefact",
+    "stage2": "Second stage",
+}
+
+
+def _said(ctx: Context, key: str, value: str) -> str:
+    """Return what a chart is of, in words."""
+    if key == "metric":
+        return ctx.title(value)
+    if key == "n":
+        return f"{float(value):,.0f} images" if float(value) else "before fine-tuning"
+    if key in ("phi", "rho_down"):
+        return f"{_HEADS[key]} {value}"
+    return words.acronyms(value.replace("_", " "))
+
+
+def _zero_is_fair(ctx: Context, metric: str, y: str) -> bool:
+    """Say whether a fair system has zero: of differences and rates it does, of accuracies and ranks it does not."""
+    return "difference" in y or (metric != "" and metric not in _higher(ctx))
 
 
 def _means(frame: pd.DataFrame, keys: list[str], y: str) -> pd.DataFrame:
@@ -278,4 +360,6 @@ def _checks(ctx: Context, frame: pd.DataFrame) -> Table:
         id="checks-table",
         caption="What must hold of the interventions, and what was measured",
         source="intervention_checks",
+        folded=f"All checks ({len(frame):,})",
+        tall=True,
     )

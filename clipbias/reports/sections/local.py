@@ -47,6 +47,7 @@ def local(ctx: Context) -> Content | None:
         ) if len(tested) else "",
         "by_chance": cited(f"{round(0.05 * len(tested)):,}", f".05 * len({banded})"),
         "chance": len(outside) <= 0.05 * len(tested),
+        "differ": len(outside) >= 0.10 * len(tested),
         "views": cited(
             words.count(frame["view"].nunique(), "view"),
             f"""{table("intrinsic", ctx.tables.chosen)}.query("view != 'global'")["view"].nunique()""",
@@ -71,6 +72,9 @@ def _banded(ctx: Context) -> str:
 
 def _largest(ctx: Context, outside: pd.DataFrame) -> dict[str, str] | None:
     """Return the finding farthest outside its band, measured in band widths (units differ between metrics)."""
+    outside = outside[
+        outside["value"].abs() != math.inf
+    ]  # an absent group is beyond every band, however small the view
     if outside.empty:
         return None
     row = outside.loc[_beyond(outside).idxmax()]

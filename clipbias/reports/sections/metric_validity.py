@@ -22,6 +22,11 @@ def metric_validity(ctx: Context) -> Content | None:
         Show("coverage", "Coverage", "number", decimals=3), Show("reason", "Notes", "prose"),
     ]  # fmt: skip
     made = table(
-        frame, shows, id="metric-validity", caption="Each metric on planted truth", source="metric_validity"
+        frame,
+        shows,
+        id="metric-validity",
+        caption="Each metric on planted truth",
+        source="metric_validity",
+        tall=True,
     )
     return Content({}, (made,))

@@ -54,10 +54,10 @@ def _heterogeneity(ctx: Context) -> Table | None:
     frame = ctx.tables["heterogeneity"]
     if frame.empty or "q" not in frame:
         return None
-    ctx.shared.add("heterogeneity", frame)
     shown = frame[frame["q"].notna()]
     if shown.empty:
         return None
+    ctx.shared.add("heterogeneity", shown)
     shows = [
         Show("question", "Question"), Show("grouping", "Over"), Show("image_set", "Image set"),
         Show("attribute", "Attribute", say=lambda a: ctx.theme.attribute(str(a)) if isinstance(a, str) and a else words.DASH),

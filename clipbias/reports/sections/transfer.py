@@ -32,8 +32,10 @@ def verdict_facts(ctx: Context, kind: str) -> list[dict[str, Any]]:
         }
         verdict = words.capital(str(r["verdict"]))
         bounded = any(ch.isdigit() for ch in verdict)
+        told["reason"] = told["reason"].rstrip(".")
         told["verdict"] = cited(verdict, value("verdicts", "bound", **key)) if bounded else verdict
         told["subject"] = spoken(ctx, str(r["subject"]))
+        told["called"] = words.capital(told["statistic"].replace("spearman", "Spearman"))
         told["ok"] = r["status"] == "ok"
         way = re.search(r"spaces are (closer|further apart)", str(r["reason"]))
         told["way"] = way[1] if way else ""
@@ -55,20 +57,31 @@ def verdict_facts(ctx: Context, kind: str) -> list[dict[str, Any]]:
 
 
 def spoken(ctx: Context, subject: str) -> str:
-    """Return the subject of a transfer verdict as a phrase; other subjects as they are."""
+    """Return the subject of a verdict on transfer or convergence as a phrase; other subjects as they are."""
+    layer = _LAYER.fullmatch(subject)
+    if layer:
+        study, measure, name = layer.groups()
+        return f"{words.adaptation(study)}, layer {name}, {_SIMILARITY.get(measure, measure)}"
     found = (_PART.fullmatch(part) for part in subject.split(", "))
     parts = {one[1]: one[2] for one in found if one}
     if not {"intrinsic metric", "extrinsic metric"} <= set(parts):
-        return subject
+        metric, against, planted = subject.partition(" against planted")
+        return f"{ctx.title(metric)}{against}{planted}" if against else subject
     sides = []
     for side, when in (("intrinsic", "before"), ("extrinsic", "after")):
-        place = parts.get(f"{side} image set") or parts.get(f"{side} task", "")
+        place = words.acronyms(parts.get(f"{side} image set") or parts.get(f"{side} task", ""))
         sides.append(f"{ctx.title(parts[f'{side} metric'])} {when}" + (f" ({place})" if place else ""))
-    more = [p for p in subject.split(", ") if p.startswith(("mode ", "mean over", "controlled", "without"))]
+    more = [
+        f"{p.removeprefix('mode ')} tower" if p.startswith("mode ") else p
+        for p in subject.split(", ")
+        if p.startswith(("mode ", "mean over", "controlled", "without"))
+    ]
     who = [ctx.theme.attribute(parts["attribute"])] if "attribute" in parts else []
     return ", ".join([" and ".join(sides), *who, *more])
 
 
+_LAYER = re.compile(r"(\S+ \S+ \S+ \S+): (\S+) in layer (\S+)")
+_SIMILARITY = {"cka_debiased": "debiased CKA", "cka_biased": "biased CKA", "mutual_knn": "mutual neighbours"}
 _PART = re.compile(r"(attribute|mode|(?:intrinsic|extrinsic) (?:image set|metric|task)) (.+)")
 
 
@@ -85,17 +98,26 @@ def verdict_table(ctx: Context, kinds: tuple[str, ...], *, id: str) -> Table | N
         return None
     if "verdicts" not in ctx.shared.frames:
         ctx.shared.add("verdicts", frame)
-    frame = frame[frame["kind"].isin(kinds)]
+    frame = frame[frame["kind"].isin(kinds)].assign(
+        statistic=lambda f: f["statistic"].str.replace("spearman", "Spearman")
+    )
     if frame.empty:
         return None
     shows = [
-        Show("subject", "What was compared", "prose", note="question"), Show("verdict", "Verdict", note="statistic"),
+        Show("subject", "What was compared", "prose", note="question", say=lambda s: words.capital(spoken(ctx, s))), Show("verdict", "Verdict", note="statistic"),
         Show("estimate", "Estimate", "number", ("ci_low", "ci_high"), decimals=2), Show("p", "p", "p"), Show("n", "n", "count", note="unit"),
         Show("minimum_detectable", "Smallest detectable", "number", decimals=2), Show("bound", "Bound", "number", decimals=2),
         Show("equivalence_p", "Equivalence p", "p"), Show("excluded_bound", "Bound excluded", "number", decimals=2),
         Show("to_decide", "What would decide it", "prose"), Show("reason", "Notes", "prose"),
     ]  # fmt: skip
-    return table(frame, shows, id=id, caption="Verdicts, as analysis/*.toml asks", source="verdicts")
+    return table(
+        frame,
+        shows,
+        id=id,
+        caption=f"Verdicts on {words.joined(list(kinds))}, as analysis/*.toml asks",
+        source="verdicts",
+        tall=len(frame) > 12,
+    )
 
 
 @section("transfer")
@@ -140,13 +162,15 @@ def _drawn(ctx: Context, cells: pd.DataFrame) -> pd.DataFrame:
     frame = frame.sort_values(["mode", "attribute", "rank", "row", "column"], kind="stable").drop(
         columns="rank"
     )
-    ctx.shared.add("transfer", frame)
+    # What is drawn under another name is not stored twice.
+    again = ("estimate", "ci_low", "ci_high", "p_value", "minimum_detectable")
+    ctx.shared.add("transfer", frame.drop(columns=[c for c in again if c in frame]))
     return ctx.shared.frames["transfer"]
 
 
 def _measure(ctx: Context, record: dict[Any, Any], side: str) -> str:
     parts = [str(v) for k, v in record.items() if str(k).startswith(f"{side}_") and not str(k).endswith("metric") and v not in ("", None)]  # fmt: skip
-    return " \u00b7 ".join([ctx.title(str(record.get(f"{side}_metric", side))), *parts])
+    return words.acronyms(" \u00b7 ".join([ctx.title(str(record.get(f"{side}_metric", side))), *parts]))
 
 
 def _matrices(ctx: Context, frame: pd.DataFrame) -> Grid:
@@ -177,8 +201,8 @@ def _matrices(ctx: Context, frame: pd.DataFrame) -> Grid:
             )
         )  # fmt: skip
     legend = (
-        ("\u25cf before a number: related", "circle", ctx.theme.light["ink"]),
-        ("\u25cb equivalent to none", "open-circle", ctx.theme.light["ink"]),
+        ("before a number: related", "circle", ctx.theme.light["ink"]),
+        ("before a number: equivalent to none", "open-circle", ctx.theme.light["ink"]),
         ("no mark: undecided", "rule", ctx.theme.light["faint"]),
     )
     return Grid(tuple(figures), heading="Correlations over models", legend=legend)

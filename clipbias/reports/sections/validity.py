@@ -46,6 +46,8 @@ def validity(ctx: Context) -> Content | None:
     reached = judged[judged["spearman"] >= judged["bound"]]
     rates = frame["false_positive_rate"].dropna()
     source = """pd.read_parquet("validity.parquet").dropna(subset=["spearman", "bound"])"""
+    declared = frame[frame["bound"].notna() & frame["spearman"].isna()]
+    unjudged = """pd.read_parquet("validity.parquet").query("bound == bound and spearman != spearman")"""
     facts = {
         "judged": cited(str(len(judged)), f"len({source})") if len(judged) else "",
         "reached": cited(str(len(reached)), f"""len({source}.query("spearman >= bound"))"""),
@@ -55,6 +57,7 @@ def validity(ctx: Context) -> Content | None:
              "bound": cited(words.number(r.bound, 2), value("validity", "bound", **_key(r)))}
             for r in judged[judged["spearman"] < judged["bound"]].itertuples()
         ],
+        "unjudged": cited(words.count(len(declared), "instrument"), f"len({unjudged})") if len(declared) else "",
         "false_positives": cited(
             words.percent(float(rates.max())), """100 * pd.read_parquet("validity.parquet")["false_positive_rate"].max()"""
         ) if len(rates) else "",

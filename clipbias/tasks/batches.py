@@ -62,7 +62,9 @@ class Material:
         return self.examples["target"].to_numpy(dtype=object)
 
 
-def batch_of(order: np.ndarray, step: int, size: int, seed: Sequence[int]) -> np.ndarray:
+def batch_of(
+    order: np.ndarray, step: int, size: int, seed: Sequence[int], images: np.ndarray | None = None
+) -> np.ndarray:
     """Return the entries of one step: epoch after epoch, each in an order of its own, without a gap between them.
 
     Parameters
@@ -72,11 +74,18 @@ def batch_of(order: np.ndarray, step: int, size: int, seed: Sequence[int]) -> np
         Step within the stage, and entries per step.
     seed : sequence of int
         The order of an epoch depends on this and its number alone, so that a step can be done again.
+    images : numpy.ndarray (n,), optional
+        Image of each entry: those of an image come one after the other, so that a batch has few images.
     """
     n = len(order)
     places = np.arange(step * size, (step + 1) * size)
     parts = []
     for epoch in np.unique(places // n):
-        shuffled = np.random.default_rng([*seed, int(epoch)]).permutation(order)
+        rng = np.random.default_rng([*seed, int(epoch)])
+        shuffled = rng.permutation(order)
+        if images is not None:
+            _, image = np.unique(images, return_inverse=True)
+            place = rng.permutation(image.max() + 1)
+            shuffled = order[np.argsort(place[image], kind="stable")]
         parts.append(shuffled[places[places // n == epoch] % n])
     return np.concatenate(parts)

@@ -265,8 +265,10 @@ class PixelSource:
         self._have = np.zeros(len(images), bool)
 
     def __call__(self, rows: np.ndarray) -> Features:
-        """Return the features of images, with gradients where the tower is trained."""
-        return self.tower.features(self.pixels(rows))
+        """Return the features of images, with gradients where the tower is trained; each image is computed once."""
+        images, place = np.unique(rows, return_inverse=True)
+        found, entry = self.tower.features(self.pixels(images)), torch.from_numpy(place).to(self.tower.device)
+        return Features(found.pooled[entry], found.tokens[entry])
 
     def layers(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         """Return the states of the tower's blocks, as `Tower.layers`."""

@@ -62,6 +62,10 @@ class Loop:
         self.accelerator = accelerator(device, precision)
         self.budget = plan.steps(training.steps)
         self.entries = [stage.entries(len(m)) for stage, m in zip(plan.stages, stages, strict=True)]
+        self.images = [
+            m.rows[index] if training.by_image else None
+            for m, (index, _) in zip(stages, self.entries, strict=True)
+        ]
         self.total = sum(self.budget)
         self.every = max(1, math.ceil(self.total / training.evaluations))
         self.modules: dict[str, nn.Module] = {"head": head} | ({} if tower is None else {"tower": tower})
@@ -86,7 +90,9 @@ class Loop:
             return (step + 1) / (warm + 1)
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.total - warm)))
 
-    def run(self, checkpoint: Path | None, key: str, say: Callable[[int, int], None]) -> None:
+    def run(
+        self, checkpoint: Path | None, key: str, say: Callable[[int, int], None], *, keep: bool = False
+    ) -> None:
         """Train until the budget is spent or the validation loss has stopped falling; keep the best weights."""
         began, saved, before = time.monotonic(), time.monotonic(), self.at.seconds
         while self.at.step < self.total and not self.at.over:
@@ -99,7 +105,11 @@ class Loop:
                 save_progress(checkpoint, key, self._state())
                 saved = time.monotonic()
             say(self.at.step, self.total)
+        if checkpoint is not None and keep:
+            save_progress(checkpoint, key, self._state())
         self._restore(self.best)
+        for parameter in self.trained:  # a stage may have trained some of them only
+            parameter.requires_grad_(True)
         for module in self.modules.values():
             module.eval()
 
@@ -107,7 +117,9 @@ class Loop:
         place, within = self._stage(self.at.step)
         stage, material = self.plan.stages[place], self.stages[place]
         index, weights = self.entries[place]
-        entry = batch_of(np.arange(len(index)), within, self.training.batch_size, [self.seed, place])
+        entry = batch_of(
+            np.arange(len(index)), within, self.training.batch_size, [self.seed, place], self.images[place]
+        )
         examples = index[entry]
         for module in self.modules.values():
             module.train()

@@ -79,6 +79,11 @@ class Training(_Part):
         AdamW; warm-up as a share of the steps, then a cosine to zero; gradient norm above ``clip`` is scaled down.
     tower_rate : float
         Factor on the learning rate for the vision tower (modes ``lora`` and ``full``).
+    head_first : bool
+        Modes ``lora`` and ``full``: train the head alone first, as in mode ``frozen``, and then head and tower. A head that
+        knows nothing yet would distort what the tower knows (Kumar et al. 2022, arXiv 2202.10054).
+    by_image : bool
+        The examples of an image come into the same batch, which costs a trained tower one pass for all of them.
     evaluations : int
         How often, evenly spread, the validation loss is taken; the weights with the lowest are kept.
     patience : int
@@ -98,6 +103,8 @@ class Training(_Part):
     warmup: float = Field(default=0.1, ge=0, lt=1)
     clip: float = Field(default=1.0, gt=0)
     tower_rate: float = Field(default=0.3, gt=0)
+    head_first: bool = False
+    by_image: bool = False
     evaluations: int = Field(default=8, ge=1)
     patience: int = Field(default=3, ge=1)
     lora_rank: int = Field(default=8, ge=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 
 import numpy as np
@@ -58,6 +59,13 @@ class Sight:
             self.source = PixelSource(self.tower, images)
         elif mode == "blind":
             self.source = constant(black(self.tower))
+
+    def as_given(self) -> Sight:
+        """Return the same with the tower as it was before adaptation."""
+        before = copy.copy(self)
+        before.tower, before.source = Tower(self.clip, grid=self.tower.grid), self.before
+        before.mode, before.trained = "frozen", False
+        return before
 
     def source_of(self, images: ImageSet) -> Source:
         """Return the source of another image set (a plan's own training data)."""

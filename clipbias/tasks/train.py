@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -59,6 +59,17 @@ class Trained:
     log: pd.DataFrame
     resumed: int = 0
 
+    def after(self, first: Trained) -> Trained:
+        """Return both parts of a training as one: its steps, seconds and log are those of both."""
+        log = self.log.assign(
+            step=self.log["step"] + first.steps, seconds=self.log["seconds"] + first.seconds
+        )
+        return replace(
+            self, steps=self.steps + first.steps, best_step=self.best_step + first.steps, seconds=self.seconds + first.seconds,
+            log=pd.concat([first.log.assign(stage="head: " + first.log["stage"]), log], ignore_index=True),
+            resumed=first.steps + self.resumed if self.resumed else first.resumed,
+        )  # fmt: skip
+
 
 def train(
     head: Head,
@@ -73,6 +84,7 @@ def train(
     precision: str = "fp32",
     checkpoint: Path | None = None,
     key: str = "",
+    keep: bool = False,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Trained:
     """Train a head, and its tower where it has one to train.
@@ -94,6 +106,8 @@ def train(
         Mixed precision is used on a GPU only.
     checkpoint : path, optional
         File that a stopped run is taken up from, at the exact step; removed at the end.
+    keep : bool
+        Leave the file there: the same call again then gives the same result without training.
     key : str
         Names all that the result depends on; a checkpoint of another key is not used.
     on_step : callable, optional
@@ -115,10 +129,10 @@ def train(
     with randomness(seed, device):
         loop = Loop(head, tower, stages, val, plan, training, seed, device, precision)
         resumed = loop.resume(checkpoint, key)
-        loop.run(checkpoint, key, on_step or (lambda done, of: None))
+        loop.run(checkpoint, key, on_step or (lambda done, of: None), keep=keep)
         if plan.refit is not None:
             plan.refit(Refit(head, stages[-1], val, seed))
-    if checkpoint is not None:
+    if checkpoint is not None and not keep:
         forget(checkpoint)
     at = loop.at
     columns = ["step", "stage", "loss", "val_loss", "learning_rate", "seconds"]

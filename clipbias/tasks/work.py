@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from clipbias.tasks.material import answer_list, material_of, vocabulary_of, wit
 from clipbias.tasks.metrics.facts import facts
 from clipbias.tasks.plan import Plan
 from clipbias.tasks.predict import answer_probabilities, predict, save_predictions
+from clipbias.tasks.recipe import Training
 from clipbias.tasks.sources import Sight
 from clipbias.tasks.stages import first_captions, plan_with, task_of
 from clipbias.tasks.train import Trained, train
@@ -53,8 +55,8 @@ class Work:
     ) -> None:
         self.unit, self.key, self.clip, self.say = unit, key, clip, say
         self.recipe = unit.recipe
-        trained_on = int((data.examples["split"] == "train").sum())
-        self.budget = unit.recipe.training_of(unit.mode).resolved(trained_on)
+        self.examples = int((data.examples["split"] == "train").sum())
+        self.budget = unit.recipe.training_of(unit.mode).resolved(self.examples)
         self.out = Path(unit.out)
         self.blind = unit.mode == "blind"
         if clip.device.type == "cpu":
@@ -120,6 +122,11 @@ class Work:
 
     # -- head and training --------------------------------------------------------------------------
 
+    @property
+    def _folder(self) -> Path:
+        """Where training stands, and then the adapted model."""
+        return self.out / "checkpoints" / self.unit.slug
+
     @cached_property
     def setting(self) -> HeadSetting:
         """What the head is built from: the same for every CLIP but for the widths of its features."""
@@ -143,18 +150,34 @@ class Work:
         """Return the head with the weights that the seed gives it."""
         return build_head(self.unit.head, self.setting, seed=self.unit.seed).to(self.clip.device)
 
-    def _material(self, examples: pd.DataFrame, data: TaskData | None = None) -> Material:
-        data = data or self.data
-        source = self.sight.source if data is self.data else self.sight.source_of(data.images)
+    def _material(
+        self, examples: pd.DataFrame, data: TaskData | None = None, sight: Sight | None = None
+    ) -> Material:
+        data, sight = data or self.data, sight or self.sight
+        source = sight.source if data is self.data else sight.source_of(data.images)
         return material_of(data, examples, source, answers=self.setting.answers)
 
     def _train(self, head: Head, plan: Plan) -> Trained:
-        stages = [self._material((s.data or self.data).split("train"), s.data) for s in plan.stages]
+        if not (self.sight.trained and self.budget.head_first):
+            return self._fit(head, plan, self.sight, self.budget)
+        # The first part is what mode frozen does; its file is kept until the second part is done, which may be stopped too.
+        alone = self.recipe.training_of("frozen").resolved(self.examples)
+        first = self._fit(
+            head, replace(plan, refit=None), self.sight.as_given(), alone, name="head.pt", keep=True
+        )
+        trained = self._fit(head, plan, self.sight, self.budget).after(first)
+        checkpoint.forget(self._folder / "head.pt")
+        return trained
+
+    def _fit(
+        self, head: Head, plan: Plan, sight: Sight, budget: Training, *, name: str = "progress.pt", keep: bool = False
+    ) -> Trained:  # fmt: skip
+        stages = [self._material((s.data or self.data).split("train"), s.data, sight) for s in plan.stages]
         return train(
-            head, stages, self._material(self.data.split("val")), plan=plan, training=self.budget,
-            tower=self.sight.tower if self.sight.trained else None, seed=self.unit.seed, device=self.clip.device,
-            precision=self.unit.precision, checkpoint=self.out / "checkpoints" / self.unit.slug / "progress.pt", key=self.key,
-            on_step=self._progress("training"),
+            head, stages, self._material(self.data.split("val"), sight=sight), plan=plan, training=budget,
+            tower=sight.tower if sight.trained else None, seed=self.unit.seed, device=self.clip.device,
+            precision=self.unit.precision, checkpoint=self._folder / name, key=self.key, keep=keep,
+            on_step=self._progress("training" if sight is self.sight else "training the head"),
         )  # fmt: skip
 
     def _progress(self, what: str) -> Callable[[int, int], None]:
@@ -288,7 +311,7 @@ class Work:
         fixtures = checkpoint.fixture_images()
         embeddings = clip.encode_images(fixtures)
         checkpoint.save_adapted(
-            self.out / "checkpoints" / self.unit.slug,
+            self._folder,
             about={**self.unit.columns, "key": self.key, "config": clip.config, "preprocess": clip.preprocess.config,
                    "precision": clip.precision, "grid": self.recipe.grid, "answers": list(self.setting.answers),
                    "head_task": self.setting.task,

@@ -159,7 +159,15 @@ def _slopes(n: int) -> pd.DataFrame:
             for t in TASKS
             for m, s in SLOPES.items()
         ]
-    )
+    ).pipe(_with_differences)
+
+
+def _with_differences(slopes: pd.DataFrame) -> pd.DataFrame:
+    """Add the slopes of the differences from the frozen tower."""
+    apart = slopes[slopes["mode"] != "frozen"].assign(compared_with="frozen")
+    columns = ["slope", "slope_low", "slope_high"]
+    apart[columns] = apart[columns] - SLOPES["frozen"]
+    return pd.concat([slopes.assign(compared_with=""), apart], ignore_index=True)
 
 
 def _transfer(n: int, rng: np.random.Generator) -> pd.DataFrame:

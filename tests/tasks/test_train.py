@@ -139,6 +139,17 @@ def test_every_example_is_seen_once_per_epoch(n, size, seed):
     assert sorted(seen[n : 2 * n]) == list(range(n))
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.integers(1, 50), st.integers(0, 5))
+def test_examples_of_an_image_come_together_and_each_once_per_epoch(images, size, seed):
+    n, image = len(images), np.array(images)
+    steps = math.ceil(2 * n / size)
+    seen = np.concatenate([batch_of(np.arange(n), s, size, [seed, 0], image) for s in range(steps)])
+    for epoch in (seen[:n], seen[n : 2 * n]):
+        assert sorted(epoch) == list(range(n))
+        assert np.count_nonzero(np.diff(image[epoch])) == len(set(images)) - 1
+
+
 # -- plans --------------------------------------------------------------------------------------
 
 
@@ -180,6 +191,7 @@ def test_stages_train_what_they_name_and_share_the_steps():
     assert torch.equal(before, head.projector[0].weight)
     assert plan.steps(60) == [45, 15]
     assert set(done.log["stage"]) == {"one", "two"}
+    assert all(p.requires_grad for p in head.parameters())  # what comes next may train them all
 
 
 class Moving:

@@ -106,6 +106,35 @@ def test_the_same_seed_gives_the_same_predictions_and_a_killed_unit_goes_on(tmp_
 
 
 @pytest.mark.slow
+def test_a_head_trained_first_begins_as_with_a_frozen_tower_and_goes_on_in_either_part(tmp_path):
+    made = recipe(steps=6).model_copy(update={"modes": {"full": {"steps": 12, "head_first": True}}})
+    unit = AdaptUnit(MODEL, made, made.head, mode="full", out=str(tmp_path / "whole"), states="")
+    log = adapt_unit(unit).tables["training"]
+    assert log["stage"].tolist() == ["head: train"] * 2 + ["train"] * 2
+    assert log["step"].tolist() == [3, 6, 12, 18]
+    frozen = adapt_unit(unit.but(mode="frozen", out=str(tmp_path / "frozen"))).tables["training"]
+    assert log["val_loss"].tolist()[:2] == frozen["val_loss"].tolist()
+
+    class Killed(Exception):
+        pass
+
+    def kill(text: str) -> None:
+        if text.endswith(at):
+            raise Killed
+
+    cut = unit.but(out=str(tmp_path / "cut"))
+    for at in ("training the head 6/6", "training 10/12"):
+        with pytest.raises(Killed):
+            adapt_unit(cut, on_step=kill)
+    again = adapt_unit(cut)
+    assert again.resumed == 16
+    assert again.tables["training"].drop(columns="seconds").equals(log.drop(columns="seconds"))
+    assert predictions(tmp_path / "cut") == predictions(tmp_path / "whole")
+    [folder] = (tmp_path / "cut" / "checkpoints").iterdir()
+    assert not list(folder.glob("*.pt"))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["full", "lora"])
 def test_a_trained_tower_is_kept_and_reproduces_its_fixtures(tmp_path, mode):
     adapt_unit(small(tmp_path, mode=mode, states="post"))

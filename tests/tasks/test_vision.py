@@ -378,13 +378,20 @@ def test_progress_is_told(tower):
     assert told == [(3, 3)]
 
 
-def test_a_trained_tower_has_no_frozen_features(clips):
+def test_a_trained_tower_has_no_frozen_features(clips, monkeypatch):
     tower = Tower(clips("tower-vit"))
     tower.make_trainable("full")
     with pytest.raises(ValueError, match="is trained"):
         frozen_features(tower, noise([picture(0)]))
     source = PixelSource(tower, noise([picture(0), picture(1)]))
-    assert source(np.array([1, 0])).pooled.requires_grad
+    passed: list[int] = []
+    compute = tower.features
+    monkeypatch.setattr(tower, "features", lambda pixels: (passed.append(len(pixels)), compute(pixels))[1])
+    found = source(np.array([1, 0, 1])).pooled
+    assert found.requires_grad
+    assert passed == [2]  # an image that comes twice is computed once
+    assert torch.equal(found[0], found[2])
+    assert not torch.equal(found[0], found[1])
     assert set(source.layers(np.array([0]))) == {"tower.0", "tower.1", "tower.embedding"}
 
 

@@ -59,7 +59,12 @@ def inherited(ctx: Context) -> Content | None:
     if len(slopes):
         ctx.shared.add("planted_transfer", slopes)
         blocks.append(_slopes(ctx, slopes))
-    return Content({"slopes": _told(slopes, metric), "metric": ctx.title(metric)}, tuple(blocks))
+    facts = {
+        "slopes": _told(slopes, metric),
+        "apart": _told(slopes, metric, MODES[0]),
+        "metric": ctx.title(metric),
+    }
+    return Content(facts, tuple(blocks))
 
 
 def _finding(ctx: Context, now: pd.DataFrame, task: str, metric: str) -> str:
@@ -73,12 +78,17 @@ def _finding(ctx: Context, now: pd.DataFrame, task: str, metric: str) -> str:
     return f"{task}, {ctx.title(metric)} over planted strength; {'; '.join(parts)}."
 
 
-def _slope_rows(slopes: pd.DataFrame, metric: str) -> pd.DataFrame:
+def _slope_rows(slopes: pd.DataFrame, metric: str, compared: str = "") -> pd.DataFrame:
+    """Return the slopes of a metric over all test images; with ``compared``, of the difference from that mode."""
     if slopes.empty or not {"task", "mode", "slope"} <= set(slopes.columns):
         return pd.DataFrame()
     own = slopes[slopes["metric"] == metric] if "metric" in slopes else slopes
     own = own[own["slope"].notna()]
-    for column in ("view", "intervention", "term", "compared_with"):
+    if "compared_with" in own:
+        own = own[own["compared_with"] == compared]
+    elif compared:
+        return pd.DataFrame()
+    for column in ("view", "intervention", "term"):
         if column in own and own[column].nunique() > 1:
             own = own[own[column].isin(["global", "", "slope"])]
     return own
@@ -92,9 +102,9 @@ def _note(slopes: pd.DataFrame, task: str, metric: str) -> str:
     return "slopes: " + ", ".join(f"{r.mode} {words.number(r.slope, 2)}" for r in own.itertuples())
 
 
-def _told(slopes: pd.DataFrame, metric: str) -> list[dict[str, str]]:
+def _told(slopes: pd.DataFrame, metric: str, compared: str = "") -> list[dict[str, str]]:
     """Return the slopes for the text, each with its code, where the key in the table finds one row."""
-    own = _slope_rows(slopes, metric)
+    own = _slope_rows(slopes, metric, compared)
     keys = [
         c
         for c in (
@@ -107,6 +117,7 @@ def _told(slopes: pd.DataFrame, metric: str) -> list[dict[str, str]]:
             "view",
             "evaluation",
             "image_set",
+            "compared_with",
         )
         if c in own
     ]

@@ -58,7 +58,7 @@ def test_page_is_well_formed_with_every_section(tree):
 def test_slopes_of_two_modes_are_told_apart_with_the_interval_of_the_difference(page):
     text = re.sub(r"<[^>]+>", "", page)
     assert "captioning, frozen 0.90 [0.80, 1.00]; captioning, full 0.30 [0.20, 0.40]" in text
-    assert "of the same models: captioning, full \u22120.60 [\u22120.70, \u22120.50]; vqa, full" in text
+    assert "of the same models: captioning, full \u22120.60 [\u22120.70, \u22120.50]; VQA, full" in text
 
 
 def test_headings_tables_and_language_serve_a_screen_reader(tree):

@@ -93,7 +93,7 @@ def _zero_shot_recall(t: RateTally) -> np.ndarray:
 
 
 @metric(
-    "zero_shot_disparity", needs="classification", extreme_of=("zero_shot_recall", "min"), within_class=True,
+    "zero_shot_disparity", needs="classification", extreme_of=("zero_shot_recall", "min"), within_class=True, spread=1.2,
     range=(0.0, 1.0), ideal=0.0, unit="difference of shares", sign="never negative",
     direction="lower is fairer", worse="high", interval="excess", reference="arXiv:2103.00020", undefined=_EMPTY,
 )  # fmt: skip

@@ -42,7 +42,7 @@ class Exposure(Shown):
 @metric(
     "exposure", needs="ranking", per_group=True, range=(-1.0, np.inf), ideal=0.0, unit="relative difference",
     sign="positive: stands further up than average", direction="closer to 0 is fairer", worse="both",
-    interval="t", reference="arXiv:1802.07281",
+    interval="ranked t", reference="arXiv:1802.07281",
     undefined=("empty group", "the group has no image here."),
 )  # fmt: skip
 def _exposure(t: RankingTally) -> np.ndarray:
@@ -51,7 +51,7 @@ def _exposure(t: RankingTally) -> np.ndarray:
 
 
 @metric(
-    "exposure_gap", needs="ranking", extreme_of=("exposure", "min"), range=(0.0, 1.0), ideal=0.0, unit="share",
+    "exposure_gap", needs="ranking", extreme_of=("exposure", "min"), spread=1.25, range=(0.0, 1.0), ideal=0.0, unit="share",
     sign="never negative", direction="lower is fairer", worse="high", interval="excess",
     reference="arXiv:1802.07281",
 )  # fmt: skip

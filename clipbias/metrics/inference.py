@@ -350,7 +350,7 @@ class _Rows:
         if boot is not None:
             ends = interval(
                 self.m.interval_kind, value, boot, null, level=self.protocol.level,
-                factor=self.factor * math.sqrt(self.m.spread), df=self._df(g), trials=trials, bounds=self.m.range,
+                factor=self.factor * math.sqrt(self.m.spread), df=self._df(g), trials=trials, bounds=self.m.range, ideal=self.m.ideal,
                 reference=math.nan if g is None or self.m.needs != "ranking" else float(self.now.reference[0, g]),
             )  # fmt: skip
             row |= dict(zip(("ci_low", "ci_high"), map(float, ends), strict=True))

@@ -56,8 +56,9 @@ def _min_skew(t: RankingTally) -> np.ndarray:
 
 # The first few places weigh most, and resampling repeats the same images there: the bootstrap variance of NDKL
 # is 12 to 20 % below the true one in simulation (n = 100 and 1,000), and without this factor intervals cover 85 to 97 %.
+# With two groups and a strong effect it needs more than that: 1.35 covers 91.5 %, 1.6 covers 93.
 @metric(
-    "ndkl", spread=1.35, needs="ranking", extreme_of=("exposure", "max"), range=(0.0, np.inf), ideal=0.0, unit="nats", sign="never negative",
+    "ndkl", spread=1.6, needs="ranking", extreme_of=("exposure", "max"), range=(0.0, np.inf), ideal=0.0, unit="nats", sign="never negative",
     direction="lower is fairer", worse="high", interval="excess", reference=_GEYIK,
 )  # fmt: skip
 def _ndkl(t: RankingTally) -> np.ndarray:

@@ -39,7 +39,7 @@ def _resolution_gap(t: RateTally) -> np.ndarray:
 
 
 @metric(
-    "resolution_disparity", needs="pronouns", extreme_of=("resolution_accuracy", "min"), within_class=True, range=(0.0, 1.0),
+    "resolution_disparity", spread=1.25, needs="pronouns", extreme_of=("resolution_accuracy", "min"), within_class=True, range=(0.0, 1.0),
     ideal=0.0, unit="difference of shares", sign="never negative", direction="lower is fairer", worse="high",
     interval="excess", reference=_HALL, undefined=_ONE,
 )  # fmt: skip

@@ -54,7 +54,7 @@ def _recall_gap(t: RateTally) -> np.ndarray:
 
 
 @metric(
-    "recall_disparity", needs="retrieval", extreme_of=("recall_at_k", "min"), within_class=True, range=(0.0, 1.0),
+    "recall_disparity", spread=1.25, needs="retrieval", extreme_of=("recall_at_k", "min"), within_class=True, range=(0.0, 1.0),
     ideal=0.0, unit="difference of shares", sign="never negative", direction="lower is fairer", worse="high",
     interval="excess", reference=_RAMOS, undefined=("empty group", "fewer than two groups have a query of this probe."),
 )  # fmt: skip

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from clipbias.metrics import Classification, Protocol, Ranking, evaluate, get
@@ -48,6 +49,41 @@ def test_excess_interval_takes_the_null_variance_at_the_null():
     # Mirrored for a metric that is fairer when high.
     mirror = excess_interval(-3.0, -boot, -null, level=0.95)
     assert mirror == pytest.approx((-high, -low))
+
+
+@pytest.mark.parametrize(("spread", "slope"), [(0.1, 0.45 * 4), (400.0, 3 * 4)])
+def test_the_slope_of_the_variance_is_kept_near_that_of_a_quadratic(spread, slope):
+    # Mean 3 and variance 6 of a chi-square with its minimum at 0: its noncentral variance rises by 4 per unit of the mean.
+    null = 3 + np.sqrt(6) * np.array([-1.0, 1.0]) / np.sqrt(2)
+    boot = 4 + np.sqrt(spread) * np.array([-1.0, 1.0]) / np.sqrt(2)
+    high = excess_interval(3.0, boot, null, level=0.95, ideal=0.0)[1]
+    z2 = 1.95996**2
+    assert high == pytest.approx(3 + z2 * slope / 2 + np.sqrt((z2 * slope / 2) ** 2 + 6 * z2), rel=1e-4)
+    assert excess_interval(3.0, boot, null, level=0.95)[1] != pytest.approx(high, rel=0.05)
+
+
+def test_where_the_first_places_weigh_most_the_null_says_the_least_spread():
+    boot, null = 0.4 + 0.01 * np.array([-1.0, 1.0]), 0.1 * np.array([-1.0, 1.0])
+    narrow, wide = interval("t", 0.4, boot, null), interval("ranked t", 0.4, boot, null)
+    assert wide[1] - 0.4 == pytest.approx(10 * (narrow[1] - 0.4))
+    assert interval("ranked t", 0.4, boot, 0.01 * null) == narrow
+
+
+# Cells outside 92 to 98 % in the shipped results: without an effect the expectation is the floor, and only the lower end can miss.
+OUTSIDE = {("max_skew", "value", 100, 0.0), ("min_skew", "value", 100, 0.0)}
+
+
+def test_shipped_coverage_is_within_its_bounds():
+    table = pd.read_csv(BENCHMARK.with_suffix(".csv"))
+    assert {(n, g) for n, g in zip(table["n"], table["groups"], strict=True)} == {
+        (100, 2),
+        (100, 7),
+        (1000, 2),
+        (1000, 7),
+    }
+    assert table["replications"].min() >= 300
+    outside = table[~table["covered_percent"].between(92, 98)]
+    assert {tuple(row) for row in outside[["metric", "of", "n", "effect"]].to_numpy()} <= OUTSIDE
 
 
 @pytest.mark.parametrize("shift", [0.0, 10.0, 60.0])

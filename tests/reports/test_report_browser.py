@@ -68,6 +68,7 @@ def open_page(browser, report):
 
     def opened(path=report, **options):
         page = browser.new_page(reduced_motion="reduce", **options)  # no smooth scrolling under a click
+        page.set_default_timeout(180_000)  # a machine that runs other tests too is slow to draw
         page.problems = []
         page.requests = []
         page.on("console", lambda m: page.problems.append(m.text) if m.type in {"error", "warning"} else None)
@@ -82,16 +83,17 @@ def open_page(browser, report):
         page.close()
 
 
-def wake(page) -> None:
-    """Open what is folded and scroll through, until every chart that is not hidden is live."""
+def wake(page, figures: str = "figure.chart") -> None:
+    """Open what is folded and scroll to the charts, until every one that is not hidden is live."""
     page.evaluate("for (const d of document.querySelectorAll('main details')) d.open = true")
     page.evaluate(
-        """async () => { for (const f of document.querySelectorAll('figure.chart')) {
-            f.scrollIntoView({behavior: 'instant'}); await new Promise(r => setTimeout(r, 30)); } }"""
+        """async (figures) => { for (const f of document.querySelectorAll(figures)) {
+            f.scrollIntoView({behavior: 'instant'}); await new Promise(r => setTimeout(r, 30)); } }""",
+        figures,
     )
     page.wait_for_function(
-        "[...document.querySelectorAll('figure.chart:not([hidden])')].every(f => f.dataset.live)",
-        timeout=60_000,
+        "figures => [...document.querySelectorAll(figures)].every(f => f.hidden || f.dataset.live)",
+        arg=figures,
     )
 
 
@@ -176,7 +178,7 @@ def test_filters_change_tables_and_charts_and_can_be_undone(open_page):
 
 def test_a_live_chart_is_redrawn_with_the_filtered_rows(open_page):
     page = open_page(viewport={"width": 1440, "height": 1000})
-    wake(page)
+    wake(page, "#local-0")
     figure = "#local-0"
     whole, text = marks(page, figure), page.locator(figure).inner_text()
     assert whole == 4
@@ -191,7 +193,7 @@ def test_a_live_chart_is_redrawn_with_the_filtered_rows(open_page):
 
 def test_one_model_is_highlighted_in_the_scatter_and_the_others_stay(open_page):
     page = open_page(viewport={"width": 1440, "height": 1000})
-    wake(page)
+    wake(page, "#planted-0")
     count = marks(page, "#planted-0")
     page.select_option("#filter-model", "zoo:resnet-65")
     page.wait_for_function(
@@ -372,7 +374,7 @@ def test_dark_mode_text_in_charts_stands_out(open_page):
       const back = lum(getComputedStyle(document.documentElement).backgroundColor);
       return (Math.max(text, back) + .05) / (Math.min(text, back) + .05) }"""
     assert page.evaluate(ratio, "#planted-0 svg text") > 4.5
-    wake(page)
+    wake(page, "#planted-0")
     assert page.evaluate(ratio, "#planted-0 svg text") > 4.5
     background = page.evaluate(
         "getComputedStyle(document.querySelector('#planted-0 .plot svg')).backgroundColor"

@@ -7,6 +7,7 @@ cancels in the difference. Draws are stratified by view and group, so that no gr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -155,6 +156,12 @@ def _means(values: np.ndarray) -> np.ndarray:
         return np.where(have, values, 0).sum(1) / np.where(have.any(1), have.sum(1), np.nan)
 
 
+def _blocks(given: Inputs) -> np.ndarray | None:
+    """Return the number of each image's cluster, or None where images are drawn one by one."""
+    named: Any = getattr(given, "blocks", None)
+    return None if named is None else np.unique(np.asarray(named), return_inverse=True)[1]
+
+
 def _bootstrap(
     names: Sequence[str], given: Inputs, masks: np.ndarray, protocol: Protocol
 ) -> dict[str, np.ndarray]:
@@ -162,7 +169,7 @@ def _bootstrap(
     codes, levels = given.coded
     part = np.unique(masks[1:].T.astype(np.int8), axis=0, return_inverse=True)[1].ravel()
     cells = part.astype(np.int64) * len(levels) + codes
-    blocks = None if given.blocks is None else np.unique(np.asarray(given.blocks), return_inverse=True)[1]  # type: ignore[union-attr]
+    blocks = _blocks(given)
     weights = make.bootstrap(
         codes, len(levels), size=protocol.n_boot, seed=protocol.seed, cells=cells, blocks=blocks
     ).weights
@@ -178,7 +185,7 @@ def _relabelled(
     codes, _ = given.coded
     labels = np.where(masks.any(0), masks.argmax(0), -1)
     rng = np.random.default_rng([protocol.seed, 5])
-    blocks = None if given.blocks is None else np.unique(np.asarray(given.blocks), return_inverse=True)[1]  # type: ignore[union-attr]
+    blocks = _blocks(given)
     if blocks is not None:
         first = np.unique(blocks, return_index=True)[1]
     if blocks is not None and (labels[first][blocks] == labels).all():

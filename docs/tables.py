@@ -14,6 +14,7 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+_KINDS = re.compile(r"\b(attribute|intrinsic image set|intrinsic metric|extrinsic task|extrinsic metric) ")
 
 
 def marked(text: str, name: str, table: str) -> str:
@@ -49,7 +50,7 @@ def transfer(verdicts: pd.DataFrame) -> pd.DataFrame:
         )
 
     rows = [
-        {"question": row["question"], "about": row["subject"], "verdict": row["verdict"], "estimate": number(row),
+        {"question": row["question"], "about": _KINDS.sub("", row["subject"]), "verdict": row["verdict"], "estimate": number(row),
          "n": "" if pd.isna(row.get("n")) else f"{row['n']:.0f}"}
         for _, row in verdicts.iterrows()
     ]  # fmt: skip

@@ -44,7 +44,10 @@ def _per_metric(ctx: Context, frame: Any) -> Table:
 def _global(ctx: Context, frame: Any) -> Table:
     whole = frame[frame["view"] == "global"].sort_values(["q", "p"], kind="stable")
     kept = ["model", "stage", "image_set", "attribute", "probe", "metric", "group", "n", "z", "p", "q", "tests", "found", "minimum_detectable"]  # fmt: skip
-    ctx.shared.add("tests", whole[[c for c in kept if c in whole]])
+    clearest = whole.head(
+        int(ctx.options.get("max_rows", 200))
+    )  # thousands of rows would be half of the page's data
+    ctx.shared.add("tests", clearest[[c for c in kept if c in clearest]])
     shows = [
         Show("model", "Model"), Show("metric", "Metric", say=ctx.title, note="image_set"), Show("attribute", "Attribute", say=ctx.theme.attribute, note="group"),
         Show("probe", "Probe"), Show("z", "z", "number", decimals=1), Show("p", "p", "p"), Show("q", "q", "p"), Show("tests", "Tests beside it", "count"),
@@ -52,6 +55,7 @@ def _global(ctx: Context, frame: Any) -> Table:
         Show("n", "Pictures", "count"),
     ]  # fmt: skip
     return table(
-        whole, shows, id="tests-table", caption="Tests on all pictures, the clearest first", source="tests", folded=f"Tests on all pictures ({len(whole):,})",
-        tall=True, limit=int(ctx.options.get("max_rows", 200)), notes=("Those of local views are in tests.parquet of the run folder.",),
+        clearest, shows, id="tests-table", caption="Tests on all pictures, the clearest first", source="tests",
+        folded=f"Tests on all pictures: the clearest {len(clearest):,} of {len(whole):,}", tall=True,
+        notes=("The others, and those of local views, are in tests.parquet of the run folder.",),
     )  # fmt: skip

@@ -156,11 +156,8 @@ def _slopes(ctx: Context, slopes: pd.DataFrame):
         empty = not (slopes[c].notna() & (slopes[c].astype(str) != "")).any()
         if c not in named and not empty and not c.endswith(("_low", "_high")):
             numeric = pd.api.types.is_numeric_dtype(slopes[c]) and not pd.api.types.is_bool_dtype(slopes[c])
-            shows.append(
-                Show(
-                    c, words.capital(c.replace("_", " ")), "number" if numeric else "prose", _ends(slopes, c)
-                )
-            )
+            kind = "count" if c in ("n", "doses") else "number" if numeric else "prose"
+            shows.append(Show(c, words.capital(c.replace("_", " ")), kind, _ends(slopes, c)))
     return table(
         slopes,
         shows,

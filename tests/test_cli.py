@@ -157,13 +157,18 @@ def test_exit_code_is_what_the_command_returned(returned, code):
     assert run_command(lambda: returned) == code
 
 
-@pytest.mark.parametrize("lines", [1, 100_000])
-def test_a_closed_pipe_ends_without_a_traceback(lines):
+_TABLE = "print_table(pd.DataFrame({'line': range(20_000)}))"  # more than a pipe holds: written before the last flush
+
+
+@pytest.mark.parametrize("shown", ["print('line')", "print('line\\n' * 100_000)", _TABLE])
+def test_a_closed_pipe_ends_without_a_traceback(shown):
     program = f"""
 import sys
+import pandas as pd
 from clipbias.commands.common import run_command
+from clipbias.commands.tables import print_table
 sys.stdin.read()
-sys.exit(run_command(lambda: print("line\\n" * {lines})))
+sys.exit(run_command(lambda: {shown}))
 """
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE

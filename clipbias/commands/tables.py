@@ -27,6 +27,12 @@ def print_table(table: pd.DataFrame, *, title: str = "") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    class Page(Console):
+        """Leaves a closed pipe to `run_command`, like every other write; rich would end with the code of an error."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
     terminal = sys.stdout.isatty()
     if title:  # not as the title of the grid, which would fold it to the width of the columns
         print(title)
@@ -38,9 +44,7 @@ def print_table(table: pd.DataFrame, *, title: str = "") -> None:
         )
     for row in table.itertuples(index=False):
         grid.add_row(*map(cell, row), end_section=False)
-    Console(file=sys.stdout, width=None if terminal else _FILE_WIDTH, highlight=False, markup=False).print(
-        grid
-    )
+    Page(file=sys.stdout, width=None if terminal else _FILE_WIDTH, highlight=False, markup=False).print(grid)
 
 
 def cell(value: object) -> str:

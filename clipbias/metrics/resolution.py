@@ -21,7 +21,7 @@ _ONE = ("empty group", "fewer than two groups have an image of this occupation."
 @metric(
     "resolution_accuracy", needs="pronouns", per_group=True, within_class=True, range=(0.0, 1.0), ideal=1.0, unit="share",
     sign="never negative", direction="equal between groups is fair", worse="both", interval="share", reference=_HALL,
-    undefined=_EMPTY,
+    null_center=lambda t: t.pooled("hit", "among"), undefined=_EMPTY,
 )  # fmt: skip
 def _resolution_accuracy(t: RateTally) -> np.ndarray:
     """Share of a group's images that are given the pronoun of their group."""
@@ -51,7 +51,7 @@ def _resolution_disparity(t: RateTally) -> np.ndarray:
 @metric(
     "resolution_neutral", needs="pronouns", per_group=True, within_class=True, range=(0.0, 1.0), ideal=0.0, unit="share",
     sign="never negative", direction="equal between groups is fair", worse="both", interval="share", reference=_HALL,
-    undefined=_EMPTY,
+    null_center=lambda t: t.pooled("neutral", "among"), undefined=_EMPTY,
 )  # fmt: skip
 def _resolution_neutral(t: RateTally) -> np.ndarray:
     """Share of a group's images that are given the neutral pronoun, which counts as wrong."""

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clipbias.metrics import Classification, Protocol, Ranking, evaluate, get
+from clipbias.metrics import Classification, Pronouns, Protocol, Ranking, evaluate, get
 from clipbias.metrics.inference import _null
 from clipbias.metrics.intervals import (
     excess_interval,
@@ -175,3 +175,16 @@ def test_excess_of_a_recall_is_narrower_than_the_shifted_interval_and_holds_z():
         assert (row["excess_high"] - row["excess_low"]) / width == pytest.approx(0.5**0.5, abs=0.06)
     plain = evaluate("zero_shot_recall", given, protocol=Protocol(min_group=1))
     assert "excess_low" not in plain[0]
+
+
+@pytest.mark.parametrize("metric", ["resolution_accuracy", "resolution_neutral"])
+def test_excess_of_a_resolution_moves_with_its_null(metric):
+    table = pd.read_csv(BENCHMARK.with_name("coverage_others.csv")).query("metric == @metric")
+    assert set(table["of"]) == {"value", "excess"}
+    assert table["covered_percent"].between(92, 98).all(), table.to_string()
+    # Half of the images of each group are right: the interval is that of the difference from all, not of a share.
+    said = np.where(np.arange(200) % 4 < 2, np.array(["m", "f"])[np.arange(200) % 2], "their")
+    given = Pronouns(said, np.array(["m", "f"])[np.arange(200) % 2])
+    for row in evaluate(metric, given, protocol=Protocol(min_group=1), excess=True):
+        width = (row["ci_high"] - row["ci_low"]) / row["null_sd"]
+        assert (row["excess_high"] - row["excess_low"]) / width == pytest.approx(0.5**0.5, abs=0.06)

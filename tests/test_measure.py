@@ -244,6 +244,10 @@ def test_editing_a_recipe_changes_the_metrics(study, tmp_path):
 
 
 def test_editing_the_validity_question_changes_the_verdict(study, tmp_path):
+    # The shipped question gives kl_recall the direction of recall_at_k.
+    (study / "tasks" / "measure.toml").write_text(
+        RECIPE.replace('"kl_recall"]', '"kl_recall", "recall_at_k"]')
+    )
     (study / "analysis").mkdir()
     shipped = (content.shipped() / "analysis" / "validity.toml").read_text()
     (study / "analysis" / "validity.toml").write_text(shipped.replace("bound = 0.9\n", "bound = -1.0\n"))

@@ -9,6 +9,10 @@ benchmarks/coverage.csv was made, in 20 to 30 minutes of one core, by
     python benchmarks/coverage.py --sizes 100 --replications 800 --draws 300 --no-means --out benchmarks/coverage.csv
     python benchmarks/coverage.py --sizes 1000 --replications 300 --draws 300 --no-means --out benchmarks/coverage.csv
 
+(one cell again with 800 replications) and benchmarks/coverage_others.csv, in an hour of one core, by
+
+    python benchmarks/coverage.py --others --replications 400 --draws 200 --out benchmarks/coverage_others.csv
+
 What is covered is the expectation of the value over new samples of the same size with the same group sizes: a
 population value would be the wrong target for maxima and divergences, which have a floor at finite n. The
 excess is the value less the null mean in null standard deviations; its interval is that of the value, moved

@@ -177,7 +177,7 @@ def _preset(options: argparse.Namespace, base: Recipe) -> Preset | None:
 def _all_stored(models: list[str] | None) -> bool:
     from clipbias.models.stored import is_stored
 
-    return bool(models) and all(is_stored(m) for m in models or ())
+    return bool(models and all(map(is_stored, models)))
 
 
 def _default_metrics(options: argparse.Namespace) -> list[str]:

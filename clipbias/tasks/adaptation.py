@@ -56,11 +56,10 @@ def _key(unit: AdaptUnit, *parts: object) -> str:
     # The budgets of other modes change nothing here.
     training = unit.recipe.training_of(unit.mode)
     recipe = unit.recipe.model_copy(update={"training": training, "modes": {}})
-    off = {name for name in ("head_first", "by_image") if not getattr(training, name)}
     # A head that was trained first was trained by the budget of frozen towers.
     first = [unit.recipe.training_of("frozen").model_dump()] if training.head_first else []
     facts = [
         clipbias.__version__, unit.columns, unit.precision, unit.device.partition(":")[0],
-        recipe.model_dump(mode="json", exclude={"training": off}), *first, unit.blind[0] if unit.blind else "", *parts,
+        recipe.model_dump(mode="json"), *first, unit.blind[0] if unit.blind else "", *parts,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:24]

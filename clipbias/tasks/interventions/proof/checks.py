@@ -243,14 +243,16 @@ def _artefacts(store: Store, seeds: int) -> Iterator[dict[str, Any]]:
     )  # fmt: skip
 
 
+RESNETS = tuple(model for model in units.DOSES if model.startswith("zoo:resnet"))
+
+
 def _transfer(store: Store, seeds: int) -> Iterator[dict[str, Any]]:
-    def slopes(mode: str, n: int) -> dict[int, float]:
+    def slopes(mode: str, n: int, models: Sequence[str] = RESNETS) -> dict[int, float]:
         """Return the slope of flips over the planted dose of every seed that has more than one dose."""
         part = {"frozen": "inheritance", "source": "source"}.get(mode, "transfer")
         flips: dict[int, dict[float, float]] = {}
-        for model, dose in units.DOSES.items():
-            if not model.startswith("zoo:resnet"):
-                continue
+        for model in models:
+            dose = units.DOSES[model]
             if mode == "source":
                 one = store.get(Unit("source", "vqa", model, mode="source"))
                 found = {0: one["measures"]["flip_rate"]} if one else {}
@@ -279,7 +281,7 @@ def _transfer(store: Store, seeds: int) -> Iterator[dict[str, Any]]:
                 threshold, **said(mode),
             )  # fmt: skip
     for mode in ("full", "lora"):
-        less = paired(slopes("frozen", 1024), slopes(mode, 1024))
+        less = paired(slopes("frozen", 1024, units.TUNED), slopes(mode, 1024, units.TUNED))
         if len(less):
             yield check(
                 "transfer", f"slope of flips over the planted dose: frozen minus {mode}, n 1024", less, ">=", 0.0, **said(mode)

@@ -24,6 +24,7 @@ DOSES = {
     "zoo:convnext-95": 0.95,
     "zoo:vit-95": 0.95,
 }
+TUNED = (NEUTRAL, "zoo:resnet-85", BASE)  # bases of which whole towers are trained
 RHO, NONE = 0.95, 0.5
 LEVELS = tuple(round(1 - 0.2 * step, 1) for step in range(11))
 SIZES = (64, 128, 256, 512, 1024)
@@ -131,7 +132,7 @@ def towers(seeds: int) -> Iterator[Unit]:
         yield Unit("source", "vqa", model, mode="source")
     for seed in range(seeds):
         yield Unit("transfer", "vqa", NEUTRAL, "rebalance:phi=0,n=1024", seed, 0, NONE, MORE, "scratch")
-        for model in (NEUTRAL, "zoo:resnet-85", BASE):
+        for model in TUNED:
             for mode in ("lora", "full"):
                 yield Unit("transfer", "vqa", model, "rebalance:phi=0,n=1024", seed, 0, NONE, MORE, mode)
 
